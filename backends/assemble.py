@@ -1,0 +1,190 @@
+"""From derived parameters to Q, p, G, h, A, b: the routes of ``canon.blocks``, run in torch.
+
+What does not depend on a parameter was computed at compile time. Entries whose places do not overlap are read together: their
+parameters are laid end to end behind a zero, and one gather fills the block. A parameter that is the whole block is a view.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..canon.blocks import Block, Gram, is_view
+from ..canon.factors import Entries, Factor, Fixed, Term
+from ..canon.param_qp import ParamQP
+from .constants import Constants
+from .data import QPData
+
+
+@dataclass(frozen=True)
+class _Gather:
+    """One gather from [0, slot, slot, ...] into the whole block, then a weight per entry (None: all ones)."""
+
+    slots: tuple[int, ...]
+    positions: int
+    weight: int | None
+
+
+@dataclass(frozen=True)
+class _View:
+    """The parameter itself, times a number."""
+
+    slot: int
+    scale: float
+
+
+@dataclass(frozen=True)
+class _Product:
+    """A product of matrices and where it stands; a diagonal factor multiplies by broadcasting."""
+
+    factors: tuple[tuple[str, int | _Gather | _View, tuple[int, int]], ...]
+    padding: tuple[int, int, int, int] | None
+
+
+@dataclass(frozen=True)
+class _Route:
+    shape: tuple[int, int]
+    constant: int | None
+    parts: tuple[_Gather | _View, ...]
+    products: tuple[_Product, ...]
+
+
+@dataclass(frozen=True)
+class _GramRoute:
+    E: _Route
+    e: _Route | None
+    weight: _Route
+    P: _Product | None
+
+
+class Assembly:
+    """Routes of one ParamQP with their index arrays registered; immutable."""
+
+    def __init__(self, qp: ParamQP, constants: Constants) -> None:
+        self._constants = constants
+        self._sizes = [int(np.prod(step.shape)) for step in qp.program.steps]
+        self._blocks = {name: self._route(block) for name, block in qp.blocks.items()}
+        self._grams = tuple(self._gram(gram) for gram in qp.grams)
+
+    def data(self, slots: list[Tensor], held: list[Tensor]) -> tuple[QPData, Tensor]:
+        """The problem data, and the constant term of the objective with shape (B,)."""
+        blocks = {name: _block(route, slots, held) for name, route in self._blocks.items()}
+        for gram in self._grams:
+            E, w = _block(gram.E, slots, held), _block(gram.weight, slots, held)
+            WE = w * (E if gram.P is None else _product(gram.P, slots, held) @ E)
+            blocks["Q"] = blocks["Q"] + 2 * (E.mT @ WE)
+            if gram.e is not None:
+                e = _block(gram.e, slots, held)
+                We = w * (e if gram.P is None else _product(gram.P, slots, held) @ e)
+                blocks["p"] = blocks["p"] + 2 * (E.mT @ We)
+                blocks["constant"] = blocks["constant"] + e.mT @ We
+        vectors = {name: blocks[name].squeeze(2) if name in blocks else None for name in ("lb", "ub")}
+        p, h, b = (blocks[name].squeeze(2) for name in ("p", "h", "b"))
+        data = QPData(blocks["Q"], p, blocks["G"], h, blocks["A"], b, vectors["lb"], vectors["ub"])
+        return data, blocks["constant"].reshape(-1)
+
+    def _route(self, block: Block) -> _Route:
+        layers: list[list[Entries]] = []
+        taken: list[NDArray[np.bool_]] = []
+        size = block.shape[0] * block.shape[1]
+        views, scattered = [], []
+        for entries in block.entries:
+            uniform = np.ptp(entries.weight) == 0
+            if uniform and is_view(entries, block.shape):
+                views.append(_View(entries.slot, float(entries.weight[0])))
+            else:
+                scattered.append(entries)
+        for entries in scattered:
+            places = entries.rows * block.shape[1] + entries.cols
+            free = next((i for i, used in enumerate(taken) if not used[places].any()), len(layers))
+            if free == len(layers):
+                layers.append([])
+                taken.append(np.zeros(size, dtype=bool))
+            layers[free].append(entries)
+            taken[free][places] = True
+        empty = block.constant.nnz == 0 and (views or layers or block.products)
+        constant = None if empty else self._constants.add(block.constant.toarray()[None])
+        products = tuple(self._product(p.term, p.row, p.col, block.shape) for p in block.products)
+        return _Route(block.shape, constant, (*views, *(self._gather(layer, block.shape) for layer in layers)), products)
+
+    def _gather(self, layer: list[Entries], shape: tuple[int, int]) -> _Gather:
+        positions, weight = np.zeros(shape[0] * shape[1], dtype=np.int64), np.ones(shape[0] * shape[1])
+        slots: list[int] = []
+        starts = {}
+        first = 1
+        for entries in layer:
+            if entries.slot not in starts:
+                starts[entries.slot] = first
+                slots.append(entries.slot)
+                first += self._sizes[entries.slot]
+            places = entries.rows * shape[1] + entries.cols
+            positions[places] = starts[entries.slot] + entries.source
+            weight[places] = entries.weight
+        held = None if (weight == 1).all() else self._constants.add(weight[None])
+        return _Gather(tuple(slots), self._constants.add(positions), held)
+
+    def _gram(self, gram: Gram) -> _GramRoute:
+        silent = gram.e.fixed and gram.e.constant.nnz == 0
+        middle = None if gram.P is None else self._product((gram.P,), 0, 0, gram.P.shape)
+        return _GramRoute(self._route(gram.E), None if silent else self._route(gram.e), self._route(gram.weight), middle)
+
+    def _product(self, term: Term, row: int, col: int, shape: tuple[int, int]) -> _Product:
+        height, width = term[0].shape[0], term[-1].shape[1]
+        padding = (col, shape[1] - col - width, row, shape[0] - row - height)
+        return _Product(tuple(self._factor(factor) for factor in term), padding if any(padding) else None)
+
+    def _factor(self, factor: Factor) -> tuple[str, int | _Gather | _View, tuple[int, int]]:
+        if isinstance(factor, Fixed):
+            return "constant", self._constants.add(factor.matrix.toarray()[None]), factor.shape
+        if factor.diagonal:
+            column = (len(factor.rows), 1)
+            entries = Entries(factor.slot, factor.rows, np.zeros_like(factor.rows), factor.source, factor.weight, column)
+            return "diagonal", self._gather([entries], column), column
+        if is_view(factor, factor.shape) and np.ptp(factor.weight) == 0:
+            return "parameter", _View(factor.slot, float(factor.weight[0])), factor.shape
+        return "parameter", self._gather([factor], factor.shape), factor.shape
+
+
+def _part(part: _Gather | _View, shape: tuple[int, int], slots: list[Tensor], held: list[Tensor]) -> Tensor:
+    if isinstance(part, _View):
+        value = slots[part.slot]
+        value = value.reshape(value.shape[0], *shape)
+        return value if part.scale == 1 else value * part.scale
+    sources = [slots[slot].reshape(slots[slot].shape[0], -1) for slot in part.slots]
+    size = max(source.shape[0] for source in sources)
+    row = torch.cat([sources[0].new_zeros(size, 1), *(source.expand(size, -1) for source in sources)], dim=1)
+    value = row.index_select(1, held[part.positions])
+    return (value if part.weight is None else value * held[part.weight]).reshape(size, *shape)
+
+
+def _block(route: _Route, slots: list[Tensor], held: list[Tensor]) -> Tensor:
+    parts = [] if route.constant is None else [held[route.constant]]
+    parts += [_part(part, route.shape, slots, held) for part in route.parts]
+    parts += [_product(product, slots, held) for product in route.products]
+    block = parts[0]
+    for part in parts[1:]:
+        block = block + part
+    return block
+
+
+def _product(product: _Product, slots: list[Tensor], held: list[Tensor]) -> Tensor:
+    """Multiplied from the narrower end, so that a vector at either end keeps the work linear in the matrices."""
+    values = []
+    for kind, part, shape in product.factors:
+        matrix = held[part] if isinstance(part, int) else _part(part, shape, slots, held)
+        values.append((kind, matrix))
+    if len(values) > 1 and values[0][1].shape[1] < values[-1][1].shape[2] and values[0][0] != "diagonal":
+        result = values[0][1]
+        for kind, matrix in values[1:]:
+            result = result * matrix.mT if kind == "diagonal" else result @ matrix
+    else:
+        kind, result = values[-1]
+        if kind == "diagonal":
+            result = torch.diag_embed(result.squeeze(2))
+        for kind, matrix in reversed(values[:-1]):
+            result = matrix * result if kind == "diagonal" else matrix @ result
+    return result if product.padding is None else torch.nn.functional.pad(result, product.padding)

@@ -1,0 +1,192 @@
+"""Running programs in torch: one operation per atom, on tensors with one leading batch axis of size B, or 1 where shared.
+
+Used for derived parameters, for expressions asked of a solution and for ``kr.evaluate``. Every operation is differentiable to any
+order and works under vmap.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..canon.program import Functions, Program, Step
+from ..dsl.keys import Key
+from .constants import Constants
+from .failure import InputError
+
+Shape = tuple[int, ...]
+
+
+class Evaluator:
+    """A program with its constants registered; immutable."""
+
+    def __init__(self, program: Program, constants: Constants) -> None:
+        self.program = program
+        self.held: dict[int, int] = {}
+        for slot, step in enumerate(program.steps):
+            data = dict(step.data)
+            if step.op == "constant":
+                self.held[slot] = constants.add(data["value"].array[None])
+            elif step.op == "index" and not _viewable(data["key"]):
+                self.held[slot] = constants.add(_positions(program, step))
+
+    def run(self, inputs: Mapping[str, Tensor], functions: Mapping[str, Callable[..., Any]], held: list[Tensor]) -> list[Tensor]:
+        """The value of every slot; ``held`` are the constants on the right device and dtype."""
+        slots: list[Tensor] = []
+        for slot, step in enumerate(self.program.steps):
+            data = dict(step.data)
+            if step.op == "input":
+                slots.append(inputs[data["name"]])
+                continue
+            if step.op == "constant":
+                slots.append(held[self.held[slot]])
+                continue
+            arguments = [slots[argument] for argument in step.args]
+            if step.op == "function":
+                data["callable"] = functions[data["callable"]]
+            if slot in self.held:
+                slots.append(_gather(arguments[0], held[self.held[slot]], step.shape))
+            else:
+                slots.append(OPERATIONS[step.op](step.shape, *arguments, **data))
+        return slots
+
+
+def evaluate(
+    program: Program, inputs: Mapping[str, Tensor], functions: Functions, device: torch.device, dtype: torch.dtype
+) -> list[Tensor]:
+    """Run a program once, without keeping anything: the wanted outputs."""
+    constants = Constants()
+    evaluator = Evaluator(program, constants)
+    slots = evaluator.run(inputs, functions, constants.on(device, dtype))
+    return [slots[slot] for slot in program.outputs]
+
+
+def _viewable(key: Key) -> bool:
+    """Whether torch can take this index as a view: no arrays, no negative steps."""
+    return key.basic and not any(isinstance(part, slice) and (part.step or 1) < 0 for part in key.entries)
+
+
+def _positions(program: Program, step: Step) -> np.ndarray[Any, np.dtype[np.int64]]:
+    shape = program.steps[step.args[0]].shape
+    places = np.arange(int(np.prod(shape))).reshape(shape)
+    return np.asarray(places[dict(step.data)["key"].value], dtype=np.int64).reshape(-1)
+
+
+def _gather(x: Tensor, positions: Tensor, shape: Shape) -> Tensor:
+    flat = x.reshape(x.shape[0], -1)
+    return flat.index_select(1, positions).reshape(x.shape[0], *shape)
+
+
+def _call(function: Callable[..., Any], arguments: list[Tensor], shape: Shape, batched: bool) -> Tensor:
+    """A user's function, written for one item unless ``batched``; shared arguments stay shared."""
+    size = max((argument.shape[0] for argument in arguments), default=1)
+    if batched:
+        result = function(*(argument.expand(size, *argument.shape[1:]) for argument in arguments))
+        expected = (size, *shape)
+    elif size == 1:
+        result, expected = function(*(argument.squeeze(0) for argument in arguments)), shape
+    else:
+        dims = tuple(None if argument.shape[0] == 1 else 0 for argument in arguments)
+        items = [a.squeeze(0) if dim is None else a for a, dim in zip(arguments, dims, strict=True)]
+        result, expected = torch.func.vmap(function, in_dims=dims)(*items), (size, *shape)
+    if not isinstance(result, Tensor) or tuple(result.shape) != expected:
+        got = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
+        name = getattr(function, "__name__", type(function).__name__)
+        raise InputError(f"function {name}: expected a tensor of shape {expected}, got {got}")
+    return result if len(expected) == len(shape) + 1 else result.unsqueeze(0)
+
+
+# Operations: (shape of one item of the result, tensors, static data) -> tensor
+
+
+def _dims(x: Tensor, axis: tuple[int, ...] | None) -> tuple[int, ...]:
+    return tuple(range(1, x.ndim)) if axis is None else tuple(a + 1 for a in axis)
+
+
+def _sum(shape: Shape, x: Tensor, axis: tuple[int, ...] | None, keepdims: bool) -> Tensor:
+    dims = _dims(x, axis)
+    return x.sum(dims, keepdim=keepdims) if dims else x
+
+
+def _max(shape: Shape, x: Tensor, axis: tuple[int, ...] | None, keepdims: bool) -> Tensor:
+    dims = _dims(x, axis)
+    return x.amax(dims, keepdim=keepdims) if dims else x
+
+
+def _broadcast_to(target: Shape, x: Tensor, shape: Shape) -> Tensor:
+    missing = len(target) - (x.ndim - 1)
+    return x.reshape(x.shape[0], *(1,) * missing, *x.shape[1:]).expand(x.shape[0], *target)
+
+
+def _concatenate(shape: Shape, *xs: Tensor, axis: int) -> Tensor:
+    size = max(x.shape[0] for x in xs)
+    return torch.cat([x.expand(size, *x.shape[1:]) for x in xs], dim=axis + 1)
+
+
+def _matmul(shape: Shape, x: Tensor, y: Tensor) -> Tensor:
+    """NumPy's matmul of items: vectors gain a dimension and lose it again; leading dimensions broadcast."""
+    left, right = (x.unsqueeze(1) if x.ndim == 2 else x), (y.unsqueeze(2) if y.ndim == 2 else y)
+    rank = max(left.ndim, right.ndim)
+    left = left.reshape(left.shape[0], *(1,) * (rank - left.ndim), *left.shape[1:])
+    right = right.reshape(right.shape[0], *(1,) * (rank - right.ndim), *right.shape[1:])
+    result = left @ right
+    return result.reshape(result.shape[0], *shape)
+
+
+def _huber(shape: Shape, x: Tensor, M: Tensor) -> Tensor:
+    size = x.abs()
+    return torch.where(size <= M, x * x, 2 * M * size - M * M)
+
+
+def _quad_form(shape: Shape, x: Tensor, P: Tensor, definite: object) -> Tensor:
+    return (x * (P @ x.unsqueeze(2)).squeeze(2)).sum(1)
+
+
+def _same(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """An operation without static data, whose result has the shape of its arguments."""
+
+    def run(shape: Shape, *xs: Tensor) -> Tensor:
+        return operation(*xs)
+
+    return run
+
+
+OPERATIONS: dict[str, Callable[..., Tensor]] = {
+    "add": _same(torch.add),
+    "negate": _same(torch.neg),
+    "sum": _sum,
+    "index": lambda shape, x, key, **data: x[(slice(None), *key.value)],
+    "reshape": lambda target, x, shape: x.reshape(x.shape[0], *target),
+    "transpose": lambda shape, x, axes: x.permute(0, *(axis + 1 for axis in axes)),
+    "broadcast_to": _broadcast_to,
+    "concatenate": _concatenate,
+    "diag": lambda shape, x, offset: torch.diag_embed(x, offset),
+    "diagonal": lambda shape, x, offset: torch.diagonal(x, offset, 1, 2),
+    "cumsum": lambda shape, x, axis: torch.cumsum(x, axis + 1),
+    "multiply": _same(torch.mul),
+    "matmul": _matmul,
+    "abs": _same(torch.abs),
+    "max": _max,
+    "maximum": lambda shape, *xs: functools.reduce(torch.maximum, xs),
+    "square": _same(torch.square),
+    "huber": _huber,
+    "quad_form": _quad_form,
+    "reciprocal": _same(torch.reciprocal),
+    "exp": _same(torch.exp),
+    "log": _same(torch.log),
+    "sqrt": _same(torch.sqrt),
+    "tanh": _same(torch.tanh),
+    "sin": _same(torch.sin),
+    "cos": _same(torch.cos),
+    "sigmoid": _same(torch.sigmoid),
+    "softplus": _same(torch.nn.functional.softplus),
+    "power": lambda shape, x, exponent: x**exponent,
+    "inv": _same(torch.linalg.inv),
+    "assume": lambda shape, x, attributes: x,
+    "function": lambda target, *xs, callable, batched, shape, attributes: _call(callable, list(xs), target, batched),
+}

@@ -1,0 +1,198 @@
+"""What a call returns: the solution of every item, asked for by variable, expression or constraint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from ..canon.param_qp import ParamQP
+from ..canon.program import Functions, lower
+from ..dsl.expression import Constraint, Expression, Parameter, Variable, wrap
+from .data import QPData, QPSolution
+from .envelope import optimal_value
+from .evaluate import evaluate
+from .failure import InputError
+from .flags import gradient_flags
+from .residuals import Residuals
+from .status import Status
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Dual:
+    """Asks a layer for the multiplier of a constraint, given by itself or by name."""
+
+    of: Constraint | str
+
+
+class Objective:
+    """Asks a layer for the optimal value."""
+
+    def __repr__(self) -> str:
+        return "objective"
+
+
+objective = Objective()
+
+
+def dual(constraint: Constraint | str) -> Dual:
+    """The multiplier of a constraint, as an output of a layer: ``outputs=[x, kr.dual("budget")]``."""
+    return Dual(constraint)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What does not change between calls of a layer, and the batch, dtype and policy of this one."""
+
+    qp: ParamQP
+    functions: Functions
+    leaves: dict[str, str]  # names of variables and parameters by key
+    constraints: dict[str, str]  # names of constraints by key
+    batch: Shape
+    dtype: torch.dtype
+    accepted: tuple[Status, ...]
+    nan_on_failure: bool
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Solutions of a batch of problems.
+
+    ``solution[x]``, ``solution["x"]``, ``solution[L.T @ x]``: any variable or expression, of shape batch + its shape.
+    ``solution.dual(constraint)``: multipliers, >= 0 for inequalities, with the sign of cvxpy for equalities.
+    ``solution.objective``: the optimal value in the user's sign, differentiated by the envelope theorem.
+    ``status ok iterations residuals gradient_flags``: per item, detached.
+    """
+
+    raw: QPSolution
+    data: QPData
+    constant: Tensor
+    inputs: dict[str, Tensor]
+    context: Context
+
+    def __getitem__(self, what: Expression | str) -> Tensor:
+        if isinstance(what, str):
+            return self._variable(what)
+        if isinstance(what, Variable):
+            return self._variable(self._name(what))
+        return self._expression(wrap(what))
+
+    def dual(self, constraint: Constraint | str) -> Tensor:
+        """The multiplier of a constraint, of shape batch + the constraint's shape."""
+        name = constraint if isinstance(constraint, str) else self.context.constraints.get(constraint.key, "")
+        found = next((m for m in self.context.qp.multipliers if m.name == name), None)
+        if found is None:
+            known = ", ".join(m.name for m in self.context.qp.multipliers) or "none"
+            raise InputError(f"no constraint {name or constraint!r} in this model; it has {known}")
+        z = torch.cat([self.raw.y, self.raw.z, self.raw.z_lb, self.raw.z_ub], dim=1)
+        source = torch.from_numpy(found.source.array.copy()).to(z.device)
+        weight = torch.from_numpy(found.weight.array.copy()).to(z.device, z.dtype)
+        return self._shaped(z.index_select(1, source) * weight, found.shape)
+
+    @property
+    def objective(self) -> Tensor:
+        """The optimal value, of shape batch; terms of parameters alone included."""
+        value = self.context.qp.sign * (optimal_value(self.data, self.raw) + self.constant)
+        if self.context.nan_on_failure:
+            value = torch.where(self._failed, torch.nan, value)
+        return self._shaped(value, ())
+
+    @property
+    def status(self) -> Tensor:
+        """int8 codes of ``Status``, of shape batch."""
+        return self.raw.status.reshape(self.context.batch)
+
+    @property
+    def ok(self) -> Tensor:
+        """Whether the item was solved to the accepted accuracy."""
+        return ~self._failed.reshape(self.context.batch)
+
+    @property
+    def iterations(self) -> Tensor:
+        """Iterations of the interior-point method, int32."""
+        return self.raw.iterations.reshape(self.context.batch)
+
+    @property
+    def residuals(self) -> Residuals:
+        """Residuals of the original problem, one entry per item of the flattened batch."""
+        return self.raw.residuals
+
+    @property
+    def gradient_flags(self) -> Tensor:
+        """Bitmask of ``GradientFlag`` per item: what kind of point the gradient is taken at."""
+        return gradient_flags(self.data, self.raw).reshape(self.context.batch)
+
+    def stats(self) -> dict[str, float]:
+        """A few numbers for a logger."""
+        solved = self.ok.double()
+        iterations = self.raw.iterations.double()
+        worst = torch.stack([getattr(self.raw.residuals, f.name).max() for f in _residual_fields(self.raw.residuals)]).max()
+        return {
+            "items": float(solved.numel()),
+            "solved": float(solved.mean()) if solved.numel() else 1.0,
+            "iterations_mean": float(iterations.mean()) if solved.numel() else 0.0,
+            "iterations_max": float(iterations.max()) if solved.numel() else 0.0,
+            "residual_max": float(worst) if solved.numel() else 0.0,
+        }
+
+    def __repr__(self) -> str:
+        counts = {s.name: int((self.raw.status == s).sum()) for s in Status}
+        told = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "empty"
+        shapes = ", ".join(f"{v.name} {self.context.batch + v.shape}" for v in self.context.qp.variables)
+        return f"Solution(batch {self.context.batch}: {told}; {shapes})"
+
+    @property
+    def _failed(self) -> Tensor:
+        failed = torch.ones_like(self.raw.status, dtype=torch.bool)
+        for status in self.context.accepted:
+            failed = failed & (self.raw.status != int(status))
+        return failed
+
+    def _variable(self, name: str) -> Tensor:
+        found = next((v for v in self.context.qp.variables if v.name == name), None)
+        if found is None:
+            known = ", ".join(v.name for v in self.context.qp.variables)
+            raise InputError(f"no variable {name!r} in this model; it has {known}")
+        return self._shaped(self.raw.x[:, found.start : found.start + found.size], found.shape)
+
+    def _expression(self, expression: Expression) -> Tensor:
+        program, functions = lower([expression], _Names(self))
+        x = self.raw.x
+        values = dict(self.inputs)
+        for v in self.context.qp.variables:
+            values[v.name] = x[:, v.start : v.start + v.size].reshape(-1, *v.shape)
+        (value,) = evaluate(program, values, functions, x.device, x.dtype)
+        return self._shaped(value.expand(x.shape[0], *value.shape[1:]), expression.shape)
+
+    def _shaped(self, value: Tensor, shape: Shape) -> Tensor:
+        return value.reshape(self.context.batch + shape).to(self.context.dtype)
+
+    def _name(self, leaf: Variable | Parameter) -> str:
+        return _Names(self)[leaf.key]
+
+
+class _Names(dict[str, str]):
+    """Names of leaves by key, with an error that says what is unknown."""
+
+    def __init__(self, solution: Solution) -> None:
+        super().__init__(solution.context.leaves)
+
+    def __missing__(self, key: str) -> str:
+        raise InputError(f"a variable or parameter of another model was asked for; this one has {', '.join(self.values())}")
+
+
+def _residual_fields(residuals: Residuals) -> tuple[Any, ...]:
+    return fields(residuals)
+
+
+pytree.register_pytree_node(
+    Solution,
+    lambda s: ([s.raw, s.data, s.constant, s.inputs], s.context),
+    lambda children, context: Solution(*children, context=context),
+    serialized_type_name="karush.Solution",
+)

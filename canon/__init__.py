@@ -1,0 +1,1 @@
+"""What the compiler does: passes from a problem to the canonical parametric QP. Framework-free."""

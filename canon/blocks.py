@@ -1,0 +1,142 @@
+"""Blocks: what Q, p, G, h, A, b and the bounds are as functions of the derived parameters, each entry by a fixed route.
+
+    block = constant + sum of Entries (read where they stand) + sum of placed products
+
+The routes, cheapest first: constant (computed once), view (the parameter is the block), scale, scatter, product. A ``Gram`` fills
+three blocks at once: for a weighted square of E x + e it adds 2 E'WE to Q, 2 E'We to p and e'We to the constant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import sparse
+
+from .factors import Entries, Factor, Fixed, Floats, Index, Term, multiplied
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A product that cannot merge, and where its upper left corner stands in the block."""
+
+    row: int
+    col: int
+    term: Term
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A matrix of shape (rows, cols); vectors are columns."""
+
+    constant: sparse.csr_array
+    entries: tuple[Entries, ...] = ()
+    products: tuple[Placed, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, cols = self.constant.shape
+        return rows, cols
+
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing depends on a parameter."""
+        return not self.entries and not self.products
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """Derived parameters that enter, in order."""
+        products = [f.slot for placed in self.products for f in placed.term if isinstance(f, Entries)]
+        return tuple(dict.fromkeys([e.slot for e in self.entries] + products))
+
+    def times(self, S: sparse.csr_array) -> Block:
+        """S @ self."""
+        builder = BlockBuilder(S.shape[0], self.shape[1])
+        builder.add((Fixed(sparse.csr_array(S @ self.constant)),))
+        for entries in self.entries:
+            builder.add(multiplied(Fixed(S), (entries,)))
+        for placed in self.products:
+            part = sparse.csr_array(S[:, placed.row : placed.row + placed.term[0].shape[0]])
+            builder.add(multiplied(Fixed(part), placed.term), 0, placed.col)
+        return builder.finish()
+
+    def describe(self) -> str:
+        """Constant and routes in words."""
+        parts = [f"constant ({self.constant.nnz})"] if self.constant.nnz else []
+        parts += [f"{_route(entries, self)} %{entries.slot}" for entries in self.entries]
+        parts += [f"product {' '.join(_factor_text(f) for f in placed.term)}" for placed in self.products]
+        return " + ".join(parts) or "zero"
+
+
+@dataclass(frozen=True, eq=False)
+class Gram:
+    """weight' ((E x + e) ∘ (E x + e)), or weight * (E x + e)' P (E x + e) where P is given."""
+
+    E: Block
+    e: Block
+    weight: Block
+    P: Factor | None
+
+    def describe(self) -> str:
+        middle = "" if self.P is None else f", P {_factor_text(self.P)}"
+        return f"gram of E = {self.E.describe()}, e = {self.e.describe()}, weight {self.weight.describe()}{middle}"
+
+
+@dataclass
+class BlockBuilder:
+    """Collects what is added to a block."""
+
+    height: int
+    width: int
+    _coordinates: list[tuple[Index, Index, Floats]] = field(default_factory=list)
+    _entries: list[Entries] = field(default_factory=list)
+    _products: list[Placed] = field(default_factory=list)
+
+    def add(self, term: Term, row: int = 0, col: int = 0, scale: float = 1.0) -> None:
+        """Add ``scale`` times a term with its upper left corner at (row, col)."""
+        first = term[0]
+        if any(_empty(factor) for factor in term):
+            return
+        if len(term) > 1:
+            self._products.append(Placed(row, col, (_scaled(first, scale), *term[1:])))
+        elif isinstance(first, Fixed):
+            coo = first.matrix.tocoo()
+            self._coordinates.append((coo.row + row, coo.col + col, coo.data * scale))
+        else:
+            shape = self.height, self.width
+            moved = Entries(first.slot, first.rows + row, first.cols + col, first.source, first.weight * scale, shape)
+            self._entries.append(moved)
+
+    def finish(self) -> Block:
+        joined = [np.concatenate(parts) for parts in zip(*self._coordinates, strict=True)] if self._coordinates else [[], [], []]
+        rows, cols, data = joined
+        constant = sparse.csr_array((data, (rows, cols)), shape=(self.height, self.width))  # sums duplicates
+        constant.eliminate_zeros()
+        return Block(constant, tuple(self._entries), tuple(self._products))
+
+
+def is_view(entries: Entries, shape: tuple[int, int]) -> bool:
+    """Whether the entries fill the whole block in the parameter's own order."""
+    rows, cols = shape
+    places = entries.rows * cols + entries.cols
+    every = np.arange(rows * cols)
+    return len(places) == rows * cols and np.array_equal(places, every) and np.array_equal(entries.source, every)
+
+
+def _route(entries: Entries, block: Block) -> str:
+    uniform = len(entries.weight) > 0 and np.ptp(entries.weight) == 0
+    if not is_view(entries, block.shape) or not uniform:
+        return "scatter"
+    return "view" if entries.weight[0] == 1 else f"scale {entries.weight[0]:g}"
+
+
+def _empty(factor: Factor) -> bool:
+    return (factor.matrix.nnz if isinstance(factor, Fixed) else len(factor.rows)) == 0
+
+
+def _scaled(factor: Factor, scale: float) -> Factor:
+    return Fixed(sparse.csr_array(factor.matrix * scale)) if isinstance(factor, Fixed) else factor.scaled(scale)
+
+
+def _factor_text(factor: Factor) -> str:
+    return f"C{factor.shape}" if isinstance(factor, Fixed) else f"%{factor.slot}{factor.shape}"

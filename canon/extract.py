@@ -1,0 +1,230 @@
+"""Pass 2, extract: affine expressions become coefficient matrices, parameters become a program.
+
+    expects    Expanded: affine rows, an objective affine in variables and squares
+    promises   Extracted: the same as ``Affine`` values over the slots of one derived-parameter program
+
+A maximal subexpression without variables is one derived parameter. Nodes that only move entries (indexing, transposing,
+broadcasting) are looked through, so that a coefficient points straight at what the user passes in.
+
+The way home is trivial here as well: rows keep their order and their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy import sparse
+
+from ..dsl.atoms import Shape
+from ..dsl.curvature import Form
+from ..dsl.diagnostics import InternalError
+from ..dsl.expression import Constant, Expression, Variable
+from ..dsl.walk import postorder
+from .expand import Expanded
+from .factors import ONE, Affine, Entries, Factor, Fixed, Floats, Index, diagonal, fixed, identity, total
+from .linear import MATRICES, MOVES, positions
+from .program import Builder, Functions, Program
+
+
+@dataclass(frozen=True)
+class Column:
+    """A variable: its name, shape and declared sign, found by ``key``."""
+
+    name: str
+    key: str
+    shape: Shape
+    nonneg: bool
+    nonpos: bool
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A block of rows, affine == 0 or affine <= 0, named after the user's constraint or not at all."""
+
+    name: str | None
+    shape: Shape
+    affine: Affine
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """weight' (E ∘ E), or weight * E' P E where P is given; ``weight`` is the offset-free row of the objective."""
+
+    weight: Affine
+    E: Affine
+    P: Factor | None
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """Coefficients over the slots of ``program``."""
+
+    columns: tuple[Column, ...]
+    objective: Affine
+    quadratics: tuple[Quadratic, ...]
+    equalities: tuple[Row, ...]
+    inequalities: tuple[Row, ...]
+    program: Program
+    functions: Functions
+
+    def verify(self) -> None:
+        """Every coefficient has the size of its row block and its variable, and reads an existing slot."""
+        sizes = {column.key: column.size for column in self.columns} | {ONE: 1}
+        values = [self.objective, *(row.affine for row in (*self.equalities, *self.inequalities))]
+        for affine in [*values, *(quadratic.E for quadratic in self.quadratics)]:
+            for key, terms in affine.terms.items():
+                for term in terms:
+                    good = term[0].shape[0] == affine.rows and term[-1].shape[1] == sizes.get(key, -1)
+                    good &= all(a.shape[1] == b.shape[0] for a, b in pairwise(term))
+                    good &= all(f.slot < len(self.program.steps) for f in term if isinstance(f, Entries))
+                    if not good:
+                        raise InternalError(f"extract: a term does not fit\n{self}")
+        self.program.verify()
+
+    def __str__(self) -> str:
+        lines = [str(self.program)] if self.program.steps else []
+        lines += [f"columns  {column.name} {column.shape}" for column in self.columns]
+        lines.append(f"cost     {_affine_text(self.objective, self.columns)}")
+        lines += [f"square   {_affine_text(quadratic.E, self.columns)}" for quadratic in self.quadratics]
+        lines += [f"row == 0 {row.name or '-'}: {_affine_text(row.affine, self.columns)}" for row in self.equalities]
+        lines += [f"row <= 0 {row.name or '-'}: {_affine_text(row.affine, self.columns)}" for row in self.inequalities]
+        return "\n".join(lines)
+
+
+def extract(expanded: Expanded, names: Mapping[str, str]) -> Extracted:
+    """Read every affine expression as coefficient matrices."""
+    reader = _Reader(Builder(names))
+    objective = reader.read(expanded.objective)
+    values = {square.value.key: square for square in expanded.squares}
+    quadratics = tuple(
+        Quadratic(
+            Affine(1, {key: objective.terms[key]}),
+            reader.read(square.E),
+            None if square.P is None else reader.coefficient_matrix(square.P),
+        )
+        for key, square in values.items()
+        if key in objective.terms
+    )
+    linear = Affine(1, {key: terms for key, terms in objective.terms.items() if key not in values})
+    columns = (
+        Column(name, v.key, v.shape, v.attributes.nonneg, v.attributes.nonpos) for name, v in expanded.variables.items()
+    )
+    return Extracted(
+        tuple(columns),
+        linear,
+        quadratics,
+        tuple(Row(name, row.shape, reader.read(row)) for name, row in expanded.equalities),
+        tuple(Row(name, row.shape, reader.read(row)) for name, row in expanded.inequalities),
+        reader.builder.finish(()),
+        reader.builder.functions,
+    )
+
+
+class _Reader:
+    """Reads shared nodes once."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+        self.done: dict[int, tuple[Expression, Affine]] = {}  # nodes are kept alive so that ids stay their own
+
+    def read(self, root: Expression) -> Affine:
+        for node in postorder([root]):
+            if id(node) not in self.done and (node.form is not Form.CONSTANT or node is root):
+                self.done[id(node)] = node, self._one(node)
+        return self.done[id(root)][1]
+
+    def _argument(self, node: Expression) -> Affine:
+        if id(node) not in self.done:
+            self.done[id(node)] = node, self._one(node)
+        return self.done[id(node)][1]
+
+    def _one(self, node: Expression) -> Affine:
+        if isinstance(node, Variable):
+            return Affine(node.size, {node.key: ((identity(node.size),),)})
+        if node.form is Form.CONSTANT:
+            return Affine(node.size, {} if _is_zero(node) else {ONE: ((self._column(node),),)})
+        assert node.atom is not None
+        if node.atom.name in ("multiply", "matmul"):
+            left, right = node.args
+            on_left = left.form is Form.CONSTANT
+            rule = self._multiply if node.atom.name == "multiply" else self._matmul
+            coefficient, argument = (left, right) if on_left else (right, left)
+            return self._argument(argument).times(rule(coefficient, argument, on_left))
+        matrices = MATRICES[node.atom.name](node)
+        parts = [self._argument(a).times(matrix) for a, matrix in zip(node.args, matrices, strict=True)]
+        return total(node.size, parts)
+
+    def _multiply(self, coefficient: Expression, argument: Expression, on_left: bool) -> Factor:
+        if isinstance(coefficient, Constant):
+            return fixed(sparse.diags_array(coefficient.value.reshape(-1), format="csr"))
+        return diagonal(*self._flat(coefficient))
+
+    def _matmul(self, coefficient: Expression, argument: Expression, on_left: bool) -> Factor:
+        """The matrix of X -> P @ X, or X -> X @ P, on entries in C order; found by following every product P_ij X_jk."""
+        operands = (coefficient, argument) if on_left else (argument, coefficient)
+        places = [np.arange(o.size).reshape(o.shape) for o in operands]
+        left = places[0] if operands[0].ndim > 1 else places[0][None, :]
+        right = places[1] if operands[1].ndim > 1 else places[1][:, None]
+        products = np.broadcast_shapes((*left.shape, 1), (*right.shape[:-2], 1, *right.shape[-2:]))
+        from_left = np.broadcast_to(left[..., :, :, None], products).reshape(-1)
+        from_right = np.broadcast_to(right[..., None, :, :], products).reshape(-1)
+        results = (*products[:-2], products[-1])
+        into = np.broadcast_to(np.arange(int(np.prod(results))).reshape(results)[..., None, :], products).reshape(-1)
+        row, column, entry = (into, from_right, from_left) if on_left else (into, from_left, from_right)
+        shape = int(np.prod(results)), argument.size
+        if isinstance(coefficient, Constant):
+            value = coefficient.value.reshape(-1)[entry]
+            kept = value != 0
+            return fixed(sparse.csr_array((value[kept], (row[kept], column[kept])), shape=shape))
+        slot, source, weight = self._flat(coefficient)
+        return Entries(slot, row, column, source[entry], weight[entry], shape)
+
+    def _column(self, node: Expression) -> Factor:
+        if isinstance(node, Constant):
+            return fixed(node.value.reshape(-1))
+        slot, source, weight = self._flat(node)
+        at = np.arange(node.size)
+        return Entries(slot, at, np.zeros_like(at), source, weight, (node.size, 1))
+
+    def coefficient_matrix(self, P: Expression) -> Factor:
+        """A matrix without variables as a factor of its own shape."""
+        if isinstance(P, Constant):
+            return fixed((P.value + P.value.T) / 2)
+        slot, source, weight = self._flat(P)
+        rows, cols = np.divmod(np.arange(P.size), P.shape[1])
+        return Entries(slot, rows, cols, source, weight, (P.shape[0], P.shape[1]))
+
+    def _flat(self, node: Expression) -> tuple[int, Index, Floats]:
+        """The slot that holds the entries of a variable-free node, where each of them is, and its factor."""
+        source, weight = np.arange(node.size), np.ones(node.size)
+        while node.atom is not None and node.atom.name in (*MOVES, "negate"):
+            if node.atom.name == "negate":
+                weight = -weight
+            else:
+                move = positions(node)
+                if (move < 0).any():
+                    break  # diag writes zeros: leave it to the program
+                source = move[source]
+            node = node.args[0]
+        return self.builder.lower(node), source, weight
+
+
+def _is_zero(node: Expression) -> bool:
+    return isinstance(node, Constant) and not node.value.any()
+
+
+def _affine_text(affine: Affine, columns: tuple[Column, ...]) -> str:
+    names = {column.key: f" {column.name}" for column in columns} | {ONE: ""}
+    parts = []
+    for key, terms in affine.terms.items():
+        for term in terms:
+            product = " ".join(f"C{f.shape}" if isinstance(f, Fixed) else f"%{f.slot}{f.shape}" for f in term)
+            parts.append(product + names.get(key, " ?"))
+    return " + ".join(parts) or "0"

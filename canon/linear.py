@@ -1,0 +1,70 @@
+"""The matrix of every affine atom, acting on arguments flattened in C order: one entry per atom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import sparse
+
+from ..dsl.expression import Expression
+from .factors import Fixed, Index, identity, selection
+
+
+def positions(node: Expression) -> Index:
+    """For an atom that only moves entries: where each entry of the result comes from in its argument, -1 for a zero."""
+    assert node.atom is not None and node.atom.value is not None
+    places = np.arange(1, node.args[0].size + 1).reshape(node.args[0].shape)
+    return np.asarray(node.atom.value(places, **node.data), dtype=np.int64).reshape(-1) - 1
+
+
+def _moved(node: Expression) -> list[Fixed]:
+    return [selection(positions(node), node.args[0].size)]
+
+
+def _add(node: Expression) -> list[Fixed]:
+    return [identity(node.size)] * 2
+
+
+def _negate(node: Expression) -> list[Fixed]:
+    return [Fixed(-identity(node.size).matrix)]
+
+
+def _sum(node: Expression) -> list[Fixed]:
+    shape = node.args[0].shape
+    kept = tuple(1 if node.data["axis"] is None or i in node.data["axis"] else size for i, size in enumerate(shape))
+    row = np.broadcast_to(np.arange(node.size).reshape(kept), shape).reshape(-1)
+    size = node.args[0].size
+    return [Fixed(sparse.csr_array((np.ones(size), (row, np.arange(size))), shape=(node.size, size)))]
+
+
+def _concatenate(node: Expression) -> list[Fixed]:
+    places = np.arange(node.size).reshape(node.shape)
+    ends = np.cumsum([part.shape[node.data["axis"]] for part in node.args])[:-1]
+    parts = np.split(places, ends, axis=node.data["axis"])
+    return [selection(part.reshape(-1), node.size).T for part in parts]
+
+
+def _cumsum(node: Expression) -> list[Fixed]:
+    axis, shape = node.data["axis"], node.shape
+    before, size, after = int(np.prod(shape[:axis])), shape[axis], int(np.prod(shape[axis + 1 :]))
+    lower = sparse.csr_array(np.tri(size))
+    return [Fixed(sparse.csr_array(sparse.kron(sparse.kron(sparse.eye_array(before), lower), sparse.eye_array(after))))]
+
+
+MATRICES: dict[str, Callable[[Expression], list[Fixed]]] = {
+    "add": _add,
+    "negate": _negate,
+    "sum": _sum,
+    "index": _moved,
+    "reshape": _moved,
+    "transpose": _moved,
+    "broadcast_to": _moved,
+    "diag": _moved,
+    "diagonal": _moved,
+    "concatenate": _concatenate,
+    "cumsum": _cumsum,
+}
+
+# Atoms whose result only repeats or rearranges entries of one argument.
+MOVES = frozenset(name for name, rule in MATRICES.items() if rule is _moved)

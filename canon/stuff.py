@@ -1,0 +1,161 @@
+"""Pass 3, stuff: variables get columns, constraints get rows, squares get their route into Q.
+
+    expects    Extracted
+    promises   ParamQP without bounds: every inequality is a row of G
+
+Columns follow the order of the variables, rows the order of the constraints; the way home is therefore a slice of x for every
+variable and a range of y or z for every named block of rows.
+
+Routes of a weighted square, W = diag(weight) or weight * P:
+    E constant        2 E'WE, 2 E'We and e'We as chains of factors; constant ones vanish into the constant part
+    E parametric      a Gram product at run time
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import sparse
+
+from ..dsl.keys import Frozen
+from ..dsl.problem import Problem
+from .blocks import Block, BlockBuilder, Gram
+from .extract import Extracted, Quadratic, Row
+from .factors import ONE, Affine, Entries, Factor, Fixed, Term, chain, diagonal, transposed
+from .param_qp import Check, Input, Multiplier, ParamQP, Retrieved
+
+
+def stuff(extracted: Extracted, problem: Problem, texts: Mapping[str, str]) -> ParamQP:
+    """Number columns and rows and fill the blocks. ``texts`` are the printed constraints by name."""
+    ends = np.cumsum([0, *(column.size for column in extracted.columns)])
+    starts = {column.key: int(start) for column, start in zip(extracted.columns, ends, strict=False)}
+    n = int(ends[-1])
+    Q, p, constant = BlockBuilder(n, n), BlockBuilder(n, 1), BlockBuilder(1, 1)
+    for key, terms in extracted.objective.terms.items():
+        for term in terms:
+            if key == ONE:
+                constant.add(term)
+            else:
+                p.add(transposed(term), starts[key])
+    grams = []
+    for quadratic in extracted.quadratics:
+        middles = _middles(quadratic)
+        if middles is None or not _constant_coefficients(quadratic.E):
+            grams.append(_gram(quadratic, starts, n))
+            continue
+        E = _matrix(quadratic.E, starts, n)
+        offsets = quadratic.E.terms.get(ONE, ())
+        for W in middles:
+            Q.add(chain(E.T, *W, E), scale=2.0)
+            for e in offsets:
+                p.add(chain(E.T, *W, *e), scale=2.0)
+                for other in offsets:
+                    constant.add(chain(*transposed(other), *W, *e))
+    G, h = _rows(extracted.inequalities, starts, n)
+    A, b = _rows(extracted.equalities, starts, n)
+    k = b.shape[0]
+    return ParamQP(
+        tuple(Input(name, leaf.shape, leaf.attributes) for name, leaf in problem.parameters.items()),
+        extracted.program,
+        _checks(extracted),
+        Q.finish(),
+        p.finish(),
+        G,
+        h,
+        A,
+        b,
+        None,
+        None,
+        constant.finish(),
+        tuple(grams),
+        problem.objective.sign,
+        tuple(Retrieved(c.name, c.shape, starts[c.key]) for c in extracted.columns if c.name in problem.variables),
+        (*_home(extracted.equalities, 0, texts), *_home(extracted.inequalities, k, texts)),
+    )
+
+
+def _home(rows: Sequence[Row], first: int, texts: Mapping[str, str]) -> list[Multiplier]:
+    """Named row blocks and where their multipliers stand in [y; z]."""
+    found = []
+    for row in rows:
+        if row.name is not None:
+            source = np.arange(first, first + row.affine.rows)
+            found.append(Multiplier(row.name, row.shape, Frozen(source), Frozen(np.ones(len(source))), texts[row.name]))
+        first += row.affine.rows
+    return found
+
+
+def _rows(rows: Sequence[Row], starts: Mapping[str, int], n: int) -> tuple[Block, Block]:
+    """Coefficients and right-hand side of stacked rows: C x + c <= 0 becomes C x <= -c."""
+    height = sum(row.affine.rows for row in rows)
+    C, c = BlockBuilder(height, n), BlockBuilder(height, 1)
+    first = 0
+    for row in rows:
+        for key, terms in row.affine.terms.items():
+            for term in terms:
+                if key == ONE:
+                    c.add(term, first, scale=-1.0)
+                else:
+                    C.add(term, first, starts[key])
+        first += row.affine.rows
+    return C.finish(), c.finish()
+
+
+def _constant_coefficients(E: Affine) -> bool:
+    return all(len(t) == 1 and isinstance(t[0], Fixed) for key, terms in E.terms.items() if key != ONE for t in terms)
+
+
+def _matrix(E: Affine, starts: Mapping[str, int], n: int) -> Fixed:
+    """The constant coefficient matrix over all columns."""
+    builder = BlockBuilder(E.rows, n)
+    for key, terms in E.terms.items():
+        if key != ONE:
+            for term in terms:
+                builder.add(term, 0, starts[key])
+    return Fixed(builder.finish().constant)
+
+
+def _middles(quadratic: Quadratic) -> list[Term] | None:
+    """W as a sum of products of factors, or None where a weight is itself a product."""
+    ((terms),) = quadratic.weight.terms.values()
+    if any(len(term) > 1 for term in terms):
+        return None
+    size = quadratic.E.rows
+    weights = [_diagonal(term[0], size) for term in terms]
+    return [chain(weight) if quadratic.P is None else chain(weight, quadratic.P) for weight in weights]
+
+
+def _diagonal(weight: Factor, size: int) -> Factor:
+    """A row of weights as a diagonal matrix; a single weight is repeated."""
+    if isinstance(weight, Fixed):
+        values = weight.matrix.toarray()[0]
+        return Fixed(sparse.csr_array(sparse.diags_array(np.broadcast_to(values, size), format="csr")))
+    if weight.shape[1] == size:
+        return Entries(weight.slot, weight.cols, weight.cols, weight.source, weight.weight, (size, size))
+    return diagonal(weight.slot, np.repeat(weight.source, size), np.repeat(weight.weight, size))
+
+
+def _gram(quadratic: Quadratic, starts: Mapping[str, int], n: int) -> Gram:
+    E, e = BlockBuilder(quadratic.E.rows, n), BlockBuilder(quadratic.E.rows, 1)
+    for key, terms in quadratic.E.terms.items():
+        for term in terms:
+            if key == ONE:
+                e.add(term)
+            else:
+                E.add(term, 0, starts[key])
+    ((terms),) = quadratic.weight.terms.values()
+    weight = BlockBuilder(terms[0][-1].shape[1], 1)
+    for term in terms:
+        weight.add(transposed(term))
+    return Gram(E.finish(), e.finish(), weight.finish(), quadratic.P)
+
+
+def _checks(extracted: Extracted) -> tuple[Check, ...]:
+    """Facts that the convexity rules relied on, to be verified at run time: declared of functions and assumptions."""
+    found = []
+    for slot, step in enumerate(extracted.program.steps):
+        attributes = dict(step.data).get("attributes")
+        if attributes is not None and attributes.declared:
+            found.append(Check(slot, attributes, f"{step.op} %{slot}"))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""What the user writes: expressions, atoms, curvature rules, problems, diagnostics. Framework-free."""

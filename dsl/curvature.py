@@ -1,0 +1,64 @@
+"""Curvature and form: the rules of disciplined convex programming, and the QP rule on top.
+
+Composition.  f(g_1, ..., g_r) with f convex is convex if every g_i is affine, or convex where f increases, or concave where f
+decreases; mirrored for concave.  "Affine" is both convex and concave; anything without variables is affine.
+
+The QP rule.  Piecewise-linear atoms nest at will.  Quadratic atoms take affine arguments or nonnegative piecewise-linear
+ones, and nothing but sums and nonnegative multiples may be built on top of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """What is proved: convex, concave, both (affine) or neither (unknown)."""
+
+    convex: bool
+    concave: bool
+
+    def __neg__(self) -> Curvature:
+        return Curvature(self.concave, self.convex)
+
+    def __and__(self, other: Curvature) -> Curvature:
+        return Curvature(self.convex and other.convex, self.concave and other.concave)
+
+    @property
+    def affine(self) -> bool:
+        return self.convex and self.concave
+
+    @property
+    def known(self) -> bool:
+        return self.convex or self.concave
+
+    def __str__(self) -> str:
+        return {(1, 1): "affine", (1, 0): "convex", (0, 1): "concave", (0, 0): "unknown"}[self.convex, self.concave]
+
+
+AFFINE, CONVEX, CONCAVE = Curvature(True, True), Curvature(True, False), Curvature(False, True)
+UNKNOWN = Curvature(False, False)
+
+
+class Form(IntEnum):
+    """What an expression is built of, in the order of what may contain what."""
+
+    CONSTANT = 0  # no variables; parameters in any way
+    AFFINE = 1
+    PIECEWISE = 2  # piecewise linear
+    QUADRATIC = 3  # a sum of quadratics of affine or nonnegative piecewise-linear arguments, plus piecewise-linear terms
+    NONE = 4  # not representable in a QP
+
+
+def compose(atom: Curvature, arguments: list[tuple[Curvature, int]]) -> Curvature:
+    """The composition rule; each argument comes with the direction (+1, -1, 0) in which the atom is monotone in it."""
+    result = atom
+    for argument, direction in arguments:
+        if argument.affine:
+            continue
+        if direction == 0:
+            return UNKNOWN
+        result = result & (argument if direction > 0 else -argument)
+    return result

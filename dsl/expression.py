@@ -1,0 +1,494 @@
+"""Expressions: what the user writes. Immutable nodes that know their shape, sign, curvature, form and place in the source.
+
+    Expression = atom applied to expressions, with static data
+    leaves     = Variable | Parameter | Constant
+
+Everything is decided when a node is built: shapes are checked at once (a ``ShapeError`` at the user's line); curvature is
+recorded and judged when a ``Problem`` is made, so that all violations can be told together.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import curvature as curvature_module
+from .atoms import ATOMS, Atom, Mismatch, Shape
+from .curvature import AFFINE, Curvature, Form
+from .diagnostics import DefinitionError, Diagnostic, ShapeError, UsageError
+from .keys import Key
+from .printing import constant_text, constraint_text, text
+from .sign import Attributes, Sign, sign_of
+from .span import Span, here
+
+
+class Expression:
+    """A node of a model. Build them with operators and the functions of this package."""
+
+    __slots__ = ("args", "atom", "curvature", "data", "form", "shape", "sign", "span")
+    __array_ufunc__: ClassVar[None] = None  # NumPy arrays on the left hand the operation to us
+
+    atom: Atom | None
+    args: tuple[Expression, ...]
+    data: Mapping[str, Any]
+    shape: Shape
+    sign: Sign
+    curvature: Curvature
+    form: Form
+    span: Span | None
+
+    # Facts
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return int(np.prod(self.shape))
+
+    @property
+    def T(self) -> Expression:
+        """The transpose: all axes reversed."""
+        return apply("transpose", self, axes=tuple(range(self.ndim))[::-1]) if self.ndim > 1 else self
+
+    def label(self, names: Mapping[str, str]) -> str:
+        """How a leaf is printed; ``names`` are by key."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{self.curvature} {self.shape}: {text(self)}>"
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise usage("len() of a scalar expression", self, "a scalar has no length", "use .size for the number of entries")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Expression]:
+        return (self[i] for i in range(len(self)))
+
+    # Operators
+
+    def __add__(self, other: Any) -> Expression:
+        return elementwise("add", self, other)
+
+    def __radd__(self, other: Any) -> Expression:
+        return elementwise("add", other, self)
+
+    def __sub__(self, other: Any) -> Expression:
+        return elementwise("add", self, -wrap(other))
+
+    def __rsub__(self, other: Any) -> Expression:
+        return elementwise("add", other, -self)
+
+    def __neg__(self) -> Expression:
+        return apply("negate", self)
+
+    def __pos__(self) -> Expression:
+        return self
+
+    def __mul__(self, other: Any) -> Expression:
+        return product(self, wrap(other))
+
+    def __rmul__(self, other: Any) -> Expression:
+        return product(wrap(other), self)
+
+    def __matmul__(self, other: Any) -> Expression:
+        return apply("matmul", self, other)
+
+    def __rmatmul__(self, other: Any) -> Expression:
+        return apply("matmul", other, self)
+
+    def __truediv__(self, other: Any) -> Expression:
+        return product(self, reciprocal(wrap(other)))
+
+    def __rtruediv__(self, other: Any) -> Expression:
+        return product(wrap(other), reciprocal(self))
+
+    def __pow__(self, exponent: Any) -> Expression:
+        if not isinstance(exponent, int | float):
+            raise usage("an exponent must be a number", self, f"got {type(exponent).__name__}", "")
+        if exponent == 2:
+            return apply("square", self)
+        if exponent == 1:
+            return self
+        if self.form is not Form.CONSTANT:
+            raise usage(
+                f"a variable to the power {exponent}",
+                self,
+                "only the powers 1 and 2 of a variable are representable in a quadratic program",
+                "write x**2, or apply the power to data",
+            )
+        return apply("power", self, exponent=exponent)
+
+    def __abs__(self) -> Expression:
+        return apply("abs", self)
+
+    def __getitem__(self, key: Any) -> Expression:
+        frozen = Key.of(key)
+        try:
+            shape = np.empty(self.shape, dtype=bool)[frozen.value].shape
+        except (IndexError, TypeError) as error:
+            raise shape_error(f"the index does not fit shape {self.shape}", str(error), "", self) from None
+        return apply("index", self, key=frozen, shape=shape)
+
+    # Methods with NumPy's names
+
+    def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Expression:
+        """Sum of entries over ``axis`` (all of them if None)."""
+        return apply("sum", self, axis=normalized(axis, self), keepdims=keepdims)
+
+    def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Expression:
+        """Mean of entries over ``axis`` (all of them if None)."""
+        total = self.sum(axis, keepdims)
+        return total * (total.size / self.size if self.size else 1.0)
+
+    def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Expression:
+        """Largest entry over ``axis`` (all of them if None). Convex."""
+        return apply("max", self, axis=normalized(axis, self), keepdims=keepdims)
+
+    def min(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Expression:
+        """Smallest entry over ``axis`` (all of them if None). Concave."""
+        return -(-self).max(axis, keepdims)
+
+    def reshape(self, *shape: int | tuple[int, ...]) -> Expression:
+        """The same entries, in C order, in another shape; one dimension may be -1."""
+        target = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape
+        try:
+            fitted = np.empty(self.shape, dtype=bool).reshape(target).shape
+        except (ValueError, TypeError) as error:
+            raise shape_error(f"shape {self.shape} cannot become {target}", str(error), "", self) from None
+        return apply("reshape", self, shape=fitted)
+
+    def flatten(self) -> Expression:
+        """All entries in C order, as a vector."""
+        return self.reshape(-1)
+
+    def cumsum(self, axis: int = 0) -> Expression:
+        """Cumulative sum along ``axis``."""
+        (direction,) = normalized(axis, self) or (0,)
+        return apply("cumsum", self, axis=direction)
+
+    def trace(self) -> Expression:
+        """Sum of the diagonal of a matrix."""
+        return apply("diagonal", matrix(self, "trace"), offset=0).sum()
+
+    # Relations
+
+    def __eq__(self, other: object) -> Constraint:  # type: ignore[override]  # relations build constraints
+        return Constraint("==", *broadcast(self, other), here())
+
+    def __le__(self, other: Any) -> Constraint:
+        return Constraint("<=", *broadcast(self, other), here())
+
+    def __ge__(self, other: Any) -> Constraint:
+        return Constraint(">=", *broadcast(self, other), here())
+
+    __hash__ = object.__hash__
+
+    def __lt__(self, other: Any) -> NoReturn:
+        raise _strict("<", self)
+
+    def __gt__(self, other: Any) -> NoReturn:
+        raise _strict(">", self)
+
+    def __ne__(self, other: object) -> NoReturn:
+        raise usage("!= between expressions", self, "the set it describes is not convex", "write == for an equality")
+
+    def __bool__(self) -> NoReturn:
+        raise usage("the truth value of an expression", self, "it has no value before the problem is solved", "")
+
+    def __float__(self) -> NoReturn:
+        raise usage("a number was wanted", self, "an expression has no value before the problem is solved", "")
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise usage("NumPy was given an expression", self, "it has no value yet", "use karush's function of that name")
+
+
+class Constant(Expression):
+    """A number or array, float64. Accepts NumPy arrays, Python numbers, lists, SciPy sparse matrices and torch tensors."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        array = as_array(value)
+        array.setflags(write=False)
+        self._value = array
+        _leaf(self, array.shape, sign_of(array), Form.CONSTANT)
+
+    @property
+    def value(self) -> NDArray[np.float64]:
+        """The array itself, read-only."""
+        return self._value
+
+    def label(self, names: Mapping[str, str]) -> str:
+        return constant_text(self._value)
+
+
+class _Leaf(Expression):
+    """What Variable and Parameter share: a name for people and a key that survives copying, pickling and spawning."""
+
+    __slots__ = ("attributes", "key", "name")
+
+    key: str
+    name: str | None
+    attributes: Attributes
+
+    def __init__(self, shape: int | Sequence[int] = (), name: str | None = None, **attributes: bool) -> None:
+        kind = type(self).__name__
+        self.shape = _shape(shape, kind)
+        self.name = _checked_name(name, kind)
+        self.attributes = _attributes(kind, self.shape, attributes)
+        self.key = uuid.uuid4().hex
+        _leaf(self, self.shape, self.attributes.sign, Form.AFFINE if kind == "Variable" else Form.CONSTANT)
+
+    def label(self, names: Mapping[str, str]) -> str:
+        return names.get(self.key) or self.name or type(self).__name__.lower()
+
+    def __repr__(self) -> str:
+        declared = "".join(f", {name}=True" for name in self.attributes.declared)
+        return f"{type(self).__name__}({self.shape}{f', name={self.name!r}' if self.name else ''}{declared})"
+
+
+class Variable(_Leaf):
+    """What the solver chooses.
+
+    ``shape``: int or tuple, () for a scalar. ``name``: an identifier, by which solutions can be looked up. ``nonneg``,
+    ``nonpos``: every entry is; held exactly in the solution.
+    """
+
+    __slots__ = ()
+
+
+class Parameter(_Leaf):
+    """Data given at each call, possibly batched and differentiated.
+
+    ``shape``: of one item; leading batch dimensions are added by what is passed in. ``name``: the keyword of the compiled layer.
+    Attributes ``nonneg nonpos PSD NSD symmetric diag`` are what the convexity rules may rely on; values are checked per item.
+    """
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Constraint:
+    """``left op right`` elementwise, both of the same shape. ``key`` finds its multiplier in a solution."""
+
+    op: str
+    left: Expression
+    right: Expression
+    span: Span | None
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the constraint and of its multiplier."""
+        return self.left.shape
+
+    @property
+    def residual(self) -> Expression:
+        """left - right for == and <=, right - left for >=: what must be zero or nonpositive."""
+        return self.right - self.left if self.op == ">=" else self.left - self.right
+
+    def __repr__(self) -> str:
+        return f"<constraint {self.shape}: {constraint_text(self)}>"
+
+    def __bool__(self) -> NoReturn:
+        raise UsageError(
+            Diagnostic(
+                "U01",
+                "a constraint has no truth value",
+                self.span,
+                "",
+                "used as a condition",
+                "Python reads  a <= x <= b  as  (a <= x) and (x <= b)",
+                "write two constraints: [a <= x, x <= b]",
+            )
+        )
+
+
+# Building nodes
+
+
+def apply(name: str, *arguments: Any, **data: Any) -> Expression:
+    """The node of atom ``name``; folded to a Constant when every argument is one."""
+    atom, args = ATOMS[name], tuple(wrap(argument) for argument in arguments)
+    try:
+        shape = atom.shape([argument.shape for argument in args], data)
+    except Mismatch as mismatch:
+        raise shape_error(f"shapes do not fit in {name}", mismatch.why, mismatch.mend, *args) from None
+    if atom.value is not None and args and all(isinstance(argument, Constant) for argument in args):
+        with np.errstate(all="ignore"):
+            return Constant(atom.value(*(argument.value for argument in args if isinstance(argument, Constant)), **data))
+    node = Expression()
+    node.atom, node.args, node.data, node.shape, node.span = atom, args, data, shape, here()
+    node.sign = atom.sign(args, data)
+    node.form, node.curvature = _form_and_curvature(atom, args, data)
+    return node
+
+
+def _form_and_curvature(atom: Atom, args: tuple[Expression, ...], data: Mapping[str, Any]) -> tuple[Form, Curvature]:
+    inner = max((argument.form for argument in args), default=Form.CONSTANT)
+    if inner is Form.CONSTANT:
+        return Form.CONSTANT, AFFINE
+    product_of_variables = atom.name in ("multiply", "matmul") and all(a.form > Form.CONSTANT for a in args)
+    if atom.form is Form.CONSTANT or product_of_variables or inner is Form.NONE:
+        return Form.NONE, curvature_module.UNKNOWN
+    directions = [(a.curvature, atom.monotone(args, i)) for i, a in enumerate(args)]
+    curvature = curvature_module.compose(atom.curvature(args, data), directions)
+    if atom.form is Form.AFFINE:
+        return inner, curvature
+    if atom.form is Form.PIECEWISE:
+        return (Form.PIECEWISE if inner <= Form.PIECEWISE else Form.NONE), curvature
+    flat = all(a.form <= Form.AFFINE or (a.form is Form.PIECEWISE and a.curvature.convex and a.sign.nonneg) for a in args)
+    return (Form.QUADRATIC if flat else Form.NONE), curvature
+
+
+def elementwise(name: str, *arguments: Any, **data: Any) -> Expression:
+    """Apply an elementwise atom after NumPy broadcasting."""
+    return apply(name, *broadcast(*arguments), **data)
+
+
+def broadcast(*arguments: Any) -> tuple[Expression, ...]:
+    """All arguments brought to their common NumPy shape."""
+    args = tuple(wrap(argument) for argument in arguments)
+    try:
+        shape = np.broadcast_shapes(*(argument.shape for argument in args))
+    except ValueError:
+        shapes = " and ".join(str(argument.shape) for argument in args)
+        why = f"shapes {shapes} do not broadcast"
+        raise shape_error("shapes do not fit", why, "reshape one of them", *args) from None
+    return tuple(a if a.shape == shape else apply("broadcast_to", a, shape=shape) for a in args)
+
+
+def product(left: Expression, right: Expression) -> Expression:
+    """``*``: elementwise between equal shapes or with a scalar; refused between others, where @ is often meant."""
+    if left.shape != right.shape and left.shape and right.shape:
+        raise shape_error(
+            "* between different shapes",
+            f"* is elementwise between equal shapes or with a scalar; got {left.shape} and {right.shape}",
+            "write @ for a matrix product, or kr.multiply(a, b) for NumPy broadcasting",
+            left,
+            right,
+        )
+    return elementwise("multiply", left, right)
+
+
+def reciprocal(value: Expression) -> Expression:
+    """1 / value, elementwise; value must be free of variables."""
+    if value.form is not Form.CONSTANT:
+        raise usage("division by an expression with variables", value, "it is not convex as a rule", "multiply instead")
+    return apply("reciprocal", value)
+
+
+def wrap(value: Any) -> Expression:
+    """The expression itself, or a Constant."""
+    if isinstance(value, Expression):
+        return value
+    if isinstance(value, Constraint):
+        raise usage("a constraint inside an expression", value.left, "a constraint is not a value", "")
+    return Constant(value)
+
+
+def as_array(value: Any) -> NDArray[np.float64]:
+    """A float64 copy of a constant, whatever library it came from."""
+    if getattr(value, "requires_grad", False):
+        raise _constant_error("a tensor that requires grad", "make it a kr.Parameter and pass it when the layer is called")
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().double().numpy()
+    elif hasattr(value, "toarray"):
+        value = value.toarray()
+    raw = np.asarray(value)
+    if raw.dtype == object or raw.dtype.kind not in "biuf":
+        raise _constant_error(f"{type(value).__name__} of kind {raw.dtype}", "pass real numbers, arrays or tensors")
+    array = np.array(raw, dtype=np.float64)
+    if np.isnan(array).any():
+        raise _constant_error("an array with NaN", "remove the NaN entries, or make it a kr.Parameter")
+    return array
+
+
+def normalized(axis: int | tuple[int, ...] | None, expression: Expression) -> tuple[int, ...] | None:
+    """Axes as a sorted tuple of nonnegative integers."""
+    if axis is None:
+        return None
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    if any(not -expression.ndim <= a < expression.ndim for a in axes):
+        raise shape_error(f"axis {axis} does not exist", f"the shape is {expression.shape}", "", expression)
+    return tuple(sorted({a % expression.ndim for a in axes}))
+
+
+def matrix(expression: Expression, name: str) -> Expression:
+    """The expression, if it is a matrix."""
+    if expression.ndim != 2:
+        raise shape_error(f"{name} needs a matrix", f"got shape {expression.shape}", "", expression)
+    return expression
+
+
+# Leaves
+
+
+def _leaf(leaf: Expression, shape: Shape, sign: Sign, form: Form) -> None:
+    leaf.atom, leaf.args, leaf.data, leaf.span = None, (), {}, here()
+    leaf.shape, leaf.sign, leaf.form, leaf.curvature = shape, sign, form, AFFINE
+
+
+def _shape(shape: int | Sequence[int], kind: str) -> Shape:
+    sizes = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    if not all(isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= 0 for size in sizes):
+        raise _definition(f"the shape of a {kind}", f"expected nonnegative integers, got {shape!r}", f"{kind}((2, 3))")
+    return tuple(int(size) for size in sizes)
+
+
+def _checked_name(name: str | None, kind: str) -> str | None:
+    if name is None:
+        return None
+    if not isinstance(name, str) or not name.isidentifier() or len(name) > 64 or name.startswith("__"):
+        why = f"expected a Python identifier of at most 64 characters without leading double underscore, got {name!r}"
+        raise _definition(f"the name of a {kind}", why, "names become keyword arguments and state_dict keys")
+    return name
+
+
+def _attributes(kind: str, shape: Shape, given: dict[str, bool]) -> Attributes:
+    allowed = ("nonneg", "nonpos") if kind == "Variable" else tuple(Attributes.__dataclass_fields__)
+    for name in given:
+        if name not in allowed:
+            why = f"{kind} has no attribute {name!r}; it has {', '.join(allowed)}"
+            raise _definition(f"an attribute of a {kind}", why, "boolean, integer and complex quantities make no QP")
+    attributes = Attributes(**{name: bool(value) for name, value in given.items()})
+    if len(attributes.square) > 1:
+        raise _definition(f"attributes of a {kind}", f"at most one of {', '.join(attributes.square)}", "")
+    if attributes.square and (len(shape) != 2 or shape[0] != shape[1]):
+        raise _definition(f"attributes of a {kind}", f"{attributes.square[0]} needs a square matrix, got shape {shape}", "")
+    return attributes
+
+
+# Errors of construction
+
+
+def shape_error(title: str, why: str, mend: str, *parts: Expression) -> ShapeError:
+    return ShapeError(Diagnostic("S01", title, here(), "", " and ".join(str(p.shape) for p in parts), why, mend))
+
+
+def usage(title: str, expression: Expression, why: str, mend: str) -> UsageError:
+    return UsageError(Diagnostic("U02", title, here(), "", f"shape {expression.shape}", why, mend))
+
+
+def _definition(title: str, why: str, mend: str) -> DefinitionError:
+    return DefinitionError(Diagnostic("N01", title, here(), "", "here", why, mend))
+
+
+def _constant_error(got: str, mend: str) -> DefinitionError:
+    return DefinitionError(Diagnostic("N02", "a constant cannot be used", here(), "", "here", f"got {got}", mend))
+
+
+def _strict(op: str, expression: Expression) -> UsageError:
+    return usage(f"a strict inequality {op}", expression, "a strict inequality has no attained optimum", f"write {op}=")
+
+

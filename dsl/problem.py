@@ -1,0 +1,129 @@
+"""The problem: an objective, named constraints, and what they mention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import rules
+from .diagnostics import DefinitionError, Diagnostic
+from .expression import Constraint, Expression, Parameter, Variable, shape_error, wrap
+from .printing import problem_text
+from .span import Span, here
+from .walk import leaves
+
+if TYPE_CHECKING:
+    from .cvxpy_export import CvxpyModel
+
+L = TypeVar("L", Variable, Parameter)
+
+
+class _Objective:
+    """Minimize or Maximize a scalar expression."""
+
+    sign: int
+
+    def __init__(self, expression: Any) -> None:
+        wrapped = wrap(expression)
+        if wrapped.size != 1:
+            why = f"the objective must be a scalar, got shape {wrapped.shape}"
+            raise shape_error("the objective is not a scalar", why, "sum it: kr.sum(...)", wrapped)
+        self.expression: Expression = wrapped if wrapped.shape == () else wrapped.reshape(())
+        self.span: Span | None = here()
+
+
+class Minimize(_Objective):
+    """Minimise a convex scalar expression."""
+
+    sign = 1
+
+
+class Maximize(_Objective):
+    """Maximise a concave scalar expression."""
+
+    sign = -1
+
+
+class Problem:
+    """A parameterized convex quadratic program.
+
+    ``objective``: Minimize(...) or Maximize(...). ``constraints``: a list, nested lists, or a dict of names to constraints (or
+    lists of them). Raises DCPError with every violation of the rules at once. Immutable.
+    """
+
+    def __init__(self, objective: _Objective, constraints: Any = ()) -> None:
+        if not isinstance(objective, _Objective):
+            raise _definition("the objective", f"expected kr.Minimize(...) or kr.Maximize(...), got {_kind(objective)}")
+        self.objective = objective
+        self.constraints: dict[str, Constraint] = _named(constraints)
+        roots = [objective.expression, *(side for c in self.constraints.values() for side in (c.left, c.right))]
+        found = leaves(roots)
+        self.variables: dict[str, Variable] = _unique([leaf for leaf in found if isinstance(leaf, Variable)], "variable")
+        self.parameters: dict[str, Parameter] = _unique([leaf for leaf in found if isinstance(leaf, Parameter)], "parameter")
+        for name in self.variables.keys() & self.parameters.keys():
+            raise _definition(f"the name {name!r}", "a variable and a parameter share it")
+        rules.check(objective.expression, objective.sign, objective.span, self.constraints)
+
+    def __repr__(self) -> str:
+        return problem_text(self.objective.sign, self.objective.expression, self.constraints, self.names)
+
+    def to_cvxpy(self, values: Mapping[str, Any] | None = None) -> CvxpyModel:
+        """The same problem in cvxpy, with its variables, parameters and constraints by name.
+
+        With ``values`` for all parameters (arrays of one item), every expression without variables becomes a constant.
+        """
+        try:
+            from .cvxpy_export import export  # optional: cvxpy is an extra
+        except ImportError as missing:
+            why = f"cvxpy cannot be imported ({missing})"
+            raise DefinitionError(
+                Diagnostic("X02", "to_cvxpy needs cvxpy", here(), "", "here", why, "pip install 'karush[cvxpy]'")
+            ) from None
+        return export(self, values)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Names of all leaves by their keys."""
+        return {leaf.key: name for name, leaf in [*self.variables.items(), *self.parameters.items()]}
+
+
+def _named(constraints: Any) -> dict[str, Constraint]:
+    named: dict[str, Constraint] = {}
+    for name, constraint in _flat(constraints, ""):
+        if not isinstance(constraint, Constraint):
+            raise _definition("the constraints", f"expected constraints such as x >= 0, got {_kind(constraint)}")
+        label = name or f"constraint{len(named)}"
+        if label in named:
+            raise _definition(f"the constraint name {label!r}", "it is given twice")
+        named[label] = constraint
+    return named
+
+
+def _flat(constraints: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(constraints, Mapping):
+        for key, value in constraints.items():
+            yield from _flat(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(constraints, Iterable) and not isinstance(constraints, Expression | str):
+        for index, value in enumerate(constraints):
+            yield from _flat(value, f"{name}[{index}]" if name else "")
+    else:
+        yield name, constraints
+
+
+def _unique(found: list[L], kind: str) -> dict[str, L]:
+    named: dict[str, L] = {}
+    taken = {leaf.name for leaf in found}
+    for leaf in found:
+        name = leaf.name or next(n for i in range(len(found) + 1) if (n := f"{kind}{i}") not in named and n not in taken)
+        if name in named:
+            raise _definition(f"the name {name!r}", f"two different {kind}s have it")
+        named[name] = leaf
+    return named
+
+
+def _definition(title: str, why: str) -> DefinitionError:
+    return DefinitionError(Diagnostic("N03", title, here(), "", "here", why, ""))
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__} {value!r}"[:80]

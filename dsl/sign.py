@@ -1,0 +1,64 @@
+"""Signs and attributes: what is known about the values of an expression before any value exists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Sign:
+    """What is proved of every entry: >= 0, <= 0, both (zero) or neither (unknown)."""
+
+    nonneg: bool = False
+    nonpos: bool = False
+
+    def __add__(self, other: Sign) -> Sign:
+        return Sign(self.nonneg and other.nonneg, self.nonpos and other.nonpos)
+
+    def __neg__(self) -> Sign:
+        return Sign(self.nonpos, self.nonneg)
+
+    def __mul__(self, other: Sign) -> Sign:
+        zero = (self.nonneg and self.nonpos) or (other.nonneg and other.nonpos)
+        same = (self.nonneg and other.nonneg) or (self.nonpos and other.nonpos)
+        opposite = (self.nonneg and other.nonpos) or (self.nonpos and other.nonneg)
+        return Sign(zero or same, zero or opposite)
+
+    def __str__(self) -> str:
+        return {(1, 1): "zero", (1, 0): "nonnegative", (0, 1): "nonpositive", (0, 0): "unknown"}[self.nonneg, self.nonpos]
+
+
+UNKNOWN, NONNEG = Sign(), Sign(nonneg=True)
+
+
+def sign_of(value: NDArray[np.float64]) -> Sign:
+    """The sign of a constant."""
+    return Sign(bool((value >= 0).all()), bool((value <= 0).all()))
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What the user declares of a leaf, a function's value or an assumption. Names are cvxpy's."""
+
+    nonneg: bool = False
+    nonpos: bool = False
+    PSD: bool = False
+    NSD: bool = False
+    symmetric: bool = False
+    diag: bool = False
+
+    @property
+    def sign(self) -> Sign:
+        return Sign(self.nonneg, self.nonpos)
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        return tuple(field.name for field in fields(self) if getattr(self, field.name))
+
+    @property
+    def square(self) -> tuple[str, ...]:
+        """The declared attributes that only a square matrix can have."""
+        return tuple(name for name in self.declared if name not in ("nonneg", "nonpos"))
