@@ -18,6 +18,7 @@ from ..canon.factors import Entries, Factor, Fixed, Term
 from ..canon.param_qp import ParamQP
 from .constants import Constants
 from .data import QPData
+from .evaluate import batch_of
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _part(part: _Gather | _View, shape: tuple[int, int], slots: list[Tensor], he
         value = value.reshape(value.shape[0], *shape)
         return value if part.scale == 1 else value * part.scale
     sources = [slots[slot].reshape(slots[slot].shape[0], -1) for slot in part.slots]
-    size = max(source.shape[0] for source in sources)
+    size = batch_of(sources)
     row = torch.cat([sources[0].new_zeros(size, 1), *(source.expand(size, -1) for source in sources)], dim=1)
     value = row.index_select(1, held[part.positions])
     return (value if part.weight is None else value * held[part.weight]).reshape(size, *shape)

@@ -7,7 +7,7 @@ order and works under vmap.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,12 @@ def evaluate(
     return [slots[slot] for slot in program.outputs]
 
 
+def batch_of(tensors: Iterable[Tensor]) -> int:
+    """The common size of leading axes that are 1 or B; an empty batch wins over 1."""
+    sizes = {tensor.shape[0] for tensor in tensors}
+    return 0 if 0 in sizes else max(sizes, default=1)
+
+
 def _viewable(key: Key) -> bool:
     """Whether torch can take this index as a view: no arrays, no negative steps."""
     return key.basic and not any(isinstance(part, slice) and (part.step or 1) < 0 for part in key.entries)
@@ -84,7 +90,7 @@ def _gather(x: Tensor, positions: Tensor, shape: Shape) -> Tensor:
 
 def _call(function: Callable[..., Any], arguments: list[Tensor], shape: Shape, batched: bool) -> Tensor:
     """A user's function, written for one item unless ``batched``; shared arguments stay shared."""
-    size = max((argument.shape[0] for argument in arguments), default=1)
+    size = batch_of(arguments)
     if batched:
         result = function(*(argument.expand(size, *argument.shape[1:]) for argument in arguments))
         expected = (size, *shape)
@@ -124,7 +130,7 @@ def _broadcast_to(target: Shape, x: Tensor, shape: Shape) -> Tensor:
 
 
 def _concatenate(shape: Shape, *xs: Tensor, axis: int) -> Tensor:
-    size = max(x.shape[0] for x in xs)
+    size = batch_of(xs)
     return torch.cat([x.expand(size, *x.shape[1:]) for x in xs], dim=axis + 1)
 
 
@@ -145,6 +151,10 @@ def _huber(shape: Shape, x: Tensor, M: Tensor) -> Tensor:
 
 def _quad_form(shape: Shape, x: Tensor, P: Tensor, definite: object) -> Tensor:
     return (x * (P @ x.unsqueeze(2)).squeeze(2)).sum(1)
+
+
+def _function(target: Shape, *xs: Tensor, **data: Any) -> Tensor:
+    return _call(data["callable"], list(xs), target, data["batched"])
 
 
 def _same(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -188,5 +198,5 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "power": lambda shape, x, exponent: x**exponent,
     "inv": _same(torch.linalg.inv),
     "assume": lambda shape, x, attributes: x,
-    "function": lambda target, *xs, callable, batched, shape, attributes: _call(callable, list(xs), target, batched),
+    "function": _function,
 }

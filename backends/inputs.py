@@ -66,6 +66,7 @@ def bind(
 
     ``solve_dtype``: cast to it; None: float64 where the device has it.
     """
+    own = list(own)
     tensors = {name: _tensor(name, value) for name, value in given.items()}
     present = [*(tensors[name] for name, value in given.items() if isinstance(value, Tensor | np.ndarray)), *own]
     device = _device({name: tensors[name] for name, value in given.items() if isinstance(value, Tensor)}, own)
@@ -117,12 +118,11 @@ def _tensor(name: str, value: Any) -> Tensor:
 
 
 def _device(tensors: Mapping[str, Tensor], own: Iterable[Tensor]) -> torch.device:
-    devices = {name: tensor.device for name, tensor in tensors.items()}
-    devices.update({"the layer's weights": tensor.device for tensor in own})
-    kinds = dict.fromkeys(devices.values())
-    if len(kinds) > 1:
-        raise InputError("inputs are on different devices: " + ", ".join(f"{n} on {d}" for n, d in devices.items()))
-    return next(iter(kinds), torch.device("cpu"))
+    """The one device of all tensors."""
+    found = [(name, tensor.device) for name, tensor in tensors.items()] + [("a weight", tensor.device) for tensor in own]
+    if len({device for _, device in found}) > 1:
+        raise InputError("inputs are on different devices: " + ", ".join(f"{name} on {device}" for name, device in found))
+    return found[0][1] if found else torch.device("cpu")
 
 
 def _batch(name: str, tensor: Tensor, shape: Shape) -> Shape:

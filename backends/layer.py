@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..canon.canonicalize import Canonical, canonicalize
-from ..canon.param_qp import Input, Multiplier
+from ..canon.param_qp import Input, Multiplier, Retrieved
 from ..canon.program import Functions
 from ..dsl.diagnostics import DefinitionError, Diagnostic
-from ..dsl.expression import Constraint, Expression, Parameter, wrap
+from ..dsl.expression import Expression, Parameter, wrap
 from ..dsl.problem import Problem
 from ..dsl.walk import leaves
-from .data import QPData, QPSolution
+from .data import QPData, QPSolution, Ray
 from .failure import InputError, SolveError
 from .inputs import Bound, bind, match
 from .options import Options
@@ -27,6 +28,8 @@ from .status import Status
 from .weights import initial, mapped
 
 Output = Expression | Dual | Objective
+EXPLAINED = 3  # failed items whose causes an error spells out
+NEGLIGIBLE = 1e-6  # what a certificate holds of a constraint or variable that takes no part in it, relative to its largest entry
 
 
 class Layer(nn.Module):
@@ -95,7 +98,9 @@ class Layer(nn.Module):
 
     def explain(self) -> str:
         """What was compiled: sizes, inputs, the derived-parameter program, the route of every block, and the engine."""
-        head = f"{self._text}\n\nengine torch: batched Mehrotra interior point on any device, dense, float64 where the device has it\n"
+        head = (
+            f"{self._text}\n\nengine torch: batched Mehrotra interior point on any device, dense, float64 where the device has it\n"
+        )
         return head + str(self._qp)
 
     def extra_repr(self) -> str:
@@ -127,19 +132,19 @@ class Layer(nn.Module):
         built = self._plan.build(inputs, self._functions, bound.device, dtype)
         if options.on_failure != "raise":
             built = self._harmless(inputs, built, bound, dtype)
-        size = 1
-        for extent in bound.batch:
-            size *= extent
+        size = math.prod(bound.batch)
+        data = built.data
+        if data.batch != size:  # nothing that has a batch enters the problem
+            data = replace(data, p=data.p.expand(size, -1))
         try:
-            raw = solve(built.data.expanded_to(size), options, rejected=_per_item(built.rejected, size))
+            raw = solve(data, options, rejected=None if built.rejected is None else built.rejected.expand(size))
         except SolveError as error:
             raise self._named(error, built, inputs, bound, options) from None
         return Solution(raw, built.data, built.constant, inputs, self._context(bound, options))
 
     def _context(self, bound: Bound, options: Options) -> Context:
-        accepted = (Status.SOLVED,) if options.accept == "solved" else (Status.SOLVED, Status.SOLVED_INACCURATE)
         known = self._leaves, self._constraints, bound.batch, bound.dtype
-        return Context(self._qp, self._functions, *known, accepted, options.on_failure == "nan")
+        return Context(self._qp, self._functions, *known, options.on_failure == "nan")
 
     def _harmless(self, inputs: dict[str, Tensor], built: Built, bound: Bound, dtype: torch.dtype) -> Built:
         """Items whose data cannot be used borrow the inputs of a usable mate, so that nothing non-finite is differentiated.
@@ -160,25 +165,21 @@ class Layer(nn.Module):
         again = self._plan.build(borrowed, self._functions, bound.device, dtype)
         return Built(again.data, again.constant, codes.to(torch.int8))
 
-    def _named(
-        self, error: SolveError, built: Built, inputs: Mapping[str, Tensor], bound: Bound, options: Options
-    ) -> SolveError:
+    def _named(self, error: SolveError, built: Built, inputs: Mapping[str, Tensor], bound: Bound, options: Options) -> SolveError:
         """The engine's error in the user's words: which parameter, which constraints."""
-        raw: QPSolution = error.solution
-        lines = [str(error)]
-        for index in [int(i) for i in error.indices[:3]]:
-            status = Status(int(raw.status[index]))
+        raw = cast(QPSolution, error.solution)
+        details = []
+        for index, status in list(zip(error.indices, error.status, strict=True))[:EXPLAINED]:
             if status in (Status.INVALID_INPUT, Status.NONCONVEX):
-                blamed = self._plan.blame(inputs, self._functions, index)
-                lines += [f"  item {index}: {text}" for text in blamed]
+                details += [f"item {index}: {text}" for text in self._plan.blame(inputs, self._functions, index)]
             if status is Status.PRIMAL_INFEASIBLE:
-                conflict = [f"{m.name!r} ({m.text})" for m in self._qp.multipliers if _conflicts(raw, m, index)]
-                lines.append(f"  item {index}: no point satisfies {', '.join(conflict) or 'the constraints'} together")
+                conflict = [f"{m.name!r} ({m.text})" for m in self._qp.multipliers if _conflicts(raw.ray, m, index)]
+                details.append(f"item {index}: no point satisfies {', '.join(conflict) or 'the constraints'} together")
             if status is Status.DUAL_INFEASIBLE:
-                moving = [v.name for v in self._qp.variables if _moves(raw, v.start, v.size, index)]
-                lines.append(f"  item {index}: the objective falls without end along {', '.join(moving)}")
+                moving = [v.name for v in self._qp.variables if _moves(raw.ray, v, index)]
+                details.append(f"item {index}: the objective falls without end along {', '.join(moving)}")
         solution = Solution(raw, built.data, built.constant, dict(inputs), self._context(bound, options))
-        return SolveError("\n".join(lines), solution, error.indices)
+        return SolveError(solution, error.indices, error.status, details)
 
 
 def compile(
@@ -190,9 +191,9 @@ def compile(
     backend: str = "auto",
     eps: float | None = None,
     eps_abs: float | None = None,
-    max_iter: int | None = None,
-    on_failure: str = "raise",
-    accept: str = "inaccurate",
+    max_iter: int = Options.max_iter,
+    on_failure: Literal["raise", "return", "nan"] = "raise",
+    accept: Literal["solved", "inaccurate"] = "inaccurate",
     regularize: float = 0.0,
     batch_invariant: bool = False,
 ) -> Layer:
@@ -201,9 +202,9 @@ def compile(
     ``inputs``: the positional order of parameters (default: order of appearance). ``outputs``: what calls return as plain tensors:
     variables, expressions, ``kr.dual(...)``, ``kr.objective``; default is a ``Solution``. ``weights``: parameters that become
     trainable, with initial values. ``eps``: relative accuracy (1e-8 in float64, 1e-4 in float32); ``eps_abs``: absolute, in the
-    units of the data. ``on_failure``: "raise", "return" (best iterate, zero gradient) or "nan". ``accept``: "solved" or "inaccurate".
-    ``regularize``: delta in an added delta/2 |x|². ``batch_invariant``: the torch engine's plan depends on the model alone, so
-    both values mean the same there. Raises DefinitionError and InputError.
+    units of the data. ``on_failure``: "raise", "return" (best iterate, zero gradient) or "nan". ``accept``: "solved" or
+    "inaccurate". ``regularize``: delta in an added delta/2 |x|². ``batch_invariant``: the torch engine's plan depends on the
+    model alone, so both values mean the same there. Raises DefinitionError and InputError.
     """
     if backend not in ("auto", "torch"):
         raise _definition("the backend", f"expected 'auto' or 'torch', got {backend!r}")
@@ -267,10 +268,6 @@ def _dtype(tensors: Mapping[str, Tensor], bound: Bound) -> torch.dtype:
     return next((t.dtype for t in tensors.values()), torch.float32 if bound.device.type == "mps" else torch.float64)
 
 
-def _per_item(codes: Tensor | None, size: int) -> Tensor | None:
-    return None if codes is None else codes.expand(size)
-
-
 def _any(mask: Tensor) -> bool:
     """Whether any entry is set; True under vmap, where the answer cannot be read."""
     try:
@@ -290,13 +287,14 @@ def _unusable(data: QPData) -> Tensor:
     return bad
 
 
-def _conflicts(raw: QPSolution, multiplier: Multiplier, index: int) -> bool:
+def _conflicts(ray: Ray, multiplier: Multiplier, index: int) -> bool:
     """Whether a constraint takes part in the certificate of infeasibility of an item."""
-    ray = torch.cat([raw.certificate_y[index], raw.certificate_z[index], raw.certificate_z_lb[index], raw.certificate_z_ub[index]])
-    part = ray[torch.from_numpy(multiplier.source.array.copy()).to(ray.device)].abs()
-    return bool((part > 1e-6 * ray.abs().max()).any()) if part.numel() else False
+    rays = torch.cat([ray.y[index], ray.z[index], ray.z_lb[index], ray.z_ub[index]]).abs()
+    part = rays[torch.from_numpy(multiplier.source.array.copy()).to(rays.device)]
+    return bool((part > NEGLIGIBLE * rays.max()).any()) if part.numel() else False
 
 
-def _moves(raw: QPSolution, start: int, size: int, index: int) -> bool:
-    direction = raw.certificate_x[index].abs()
-    return bool((direction[start : start + size] > 1e-6 * direction.max()).any())
+def _moves(ray: Ray, variable: Retrieved, index: int) -> bool:
+    direction = ray.x[index].abs()
+    part = direction[variable.start : variable.start + variable.size]
+    return bool((part > NEGLIGIBLE * direction.max()).any())

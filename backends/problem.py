@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -48,8 +49,8 @@ class Problem(written.Problem):
 def evaluate(expression: Expression, values: Mapping[Any, Any]) -> Tensor:
     """The value of any expression at given values of its variables and parameters, batched and differentiable.
 
-    ``values`` maps variables and parameters, or their names, to tensors of shape batch + their shape. Returns batch + the expression's
-    shape. Raises InputError for missing, unknown or misshaped values.
+    ``values`` maps variables and parameters, or their names, to tensors of shape batch + their shape. Returns batch + the shape of
+    the expression. Raises InputError for missing, unknown or misshaped values.
     """
     expression = wrap(expression)
     found = leaves([expression])
@@ -68,7 +69,4 @@ def evaluate(expression: Expression, values: Mapping[Any, Any]) -> Tensor:
     program, functions = lower([expression], names)
     dtype = next((t.dtype for t in bound.tensors.values()), torch.float64)
     (value,) = run(program, bound.tensors, functions, bound.device, dtype)
-    size = 1
-    for extent in bound.batch:
-        size *= extent
-    return value.expand(size, *value.shape[1:]).reshape(bound.batch + expression.shape).to(bound.dtype)
+    return value.expand(math.prod(bound.batch), *value.shape[1:]).reshape(bound.batch + expression.shape).to(bound.dtype)

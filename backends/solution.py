@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,12 +11,11 @@ from torch.utils import _pytree as pytree
 from ..canon.param_qp import ParamQP
 from ..canon.program import Functions, lower
 from ..dsl.expression import Constraint, Expression, Parameter, Variable, wrap
-from .data import QPData, QPSolution
+from .data import QPData, QPSolution, Residuals
 from .envelope import optimal_value
 from .evaluate import evaluate
 from .failure import InputError
 from .flags import gradient_flags
-from .residuals import Residuals
 from .status import Status
 
 Shape = tuple[int, ...]
@@ -55,7 +53,6 @@ class Context:
     constraints: dict[str, str]  # names of constraints by key
     batch: Shape
     dtype: torch.dtype
-    accepted: tuple[Status, ...]
     nan_on_failure: bool
 
 
@@ -99,7 +96,7 @@ class Solution:
         """The optimal value, of shape batch; terms of parameters alone included."""
         value = self.context.qp.sign * (optimal_value(self.data, self.raw) + self.constant)
         if self.context.nan_on_failure:
-            value = torch.where(self._failed, torch.nan, value)
+            value = torch.where(self.raw.ok, value, torch.nan)
         return self._shaped(value, ())
 
     @property
@@ -110,7 +107,7 @@ class Solution:
     @property
     def ok(self) -> Tensor:
         """Whether the item was solved to the accepted accuracy."""
-        return ~self._failed.reshape(self.context.batch)
+        return self.raw.ok.reshape(self.context.batch)
 
     @property
     def iterations(self) -> Tensor:
@@ -131,13 +128,13 @@ class Solution:
         """A few numbers for a logger."""
         solved = self.ok.double()
         iterations = self.raw.iterations.double()
-        worst = torch.stack([getattr(self.raw.residuals, f.name).max() for f in _residual_fields(self.raw.residuals)]).max()
+        worst = self.raw.residuals.worst
         return {
             "items": float(solved.numel()),
             "solved": float(solved.mean()) if solved.numel() else 1.0,
             "iterations_mean": float(iterations.mean()) if solved.numel() else 0.0,
             "iterations_max": float(iterations.max()) if solved.numel() else 0.0,
-            "residual_max": float(worst) if solved.numel() else 0.0,
+            "residual_max": float(worst.max()) if solved.numel() else 0.0,
         }
 
     def __repr__(self) -> str:
@@ -145,13 +142,6 @@ class Solution:
         told = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "empty"
         shapes = ", ".join(f"{v.name} {self.context.batch + v.shape}" for v in self.context.qp.variables)
         return f"Solution(batch {self.context.batch}: {told}; {shapes})"
-
-    @property
-    def _failed(self) -> Tensor:
-        failed = torch.ones_like(self.raw.status, dtype=torch.bool)
-        for status in self.context.accepted:
-            failed = failed & (self.raw.status != int(status))
-        return failed
 
     def _variable(self, name: str) -> Tensor:
         found = next((v for v in self.context.qp.variables if v.name == name), None)
@@ -184,10 +174,6 @@ class _Names(dict[str, str]):
 
     def __missing__(self, key: str) -> str:
         raise InputError(f"a variable or parameter of another model was asked for; this one has {', '.join(self.values())}")
-
-
-def _residual_fields(residuals: Residuals) -> tuple[Any, ...]:
-    return fields(residuals)
 
 
 pytree.register_pytree_node(

@@ -108,8 +108,8 @@ class BlockBuilder:
             self._entries.append(moved)
 
     def finish(self) -> Block:
-        joined = [np.concatenate(parts) for parts in zip(*self._coordinates, strict=True)] if self._coordinates else [[], [], []]
-        rows, cols, data = joined
+        nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+        rows, cols, data = (np.concatenate(parts) for parts in zip(nothing, *self._coordinates, strict=True))
         constant = sparse.csr_array((data, (rows, cols)), shape=(self.height, self.width))  # sums duplicates
         constant.eliminate_zeros()
         return Block(constant, tuple(self._entries), tuple(self._products))

@@ -1,6 +1,6 @@
 """The pipeline: expand, extract, stuff, simplify; each stage verified before the next.
 
-    Problem -> Expanded -> Extracted -> ParamQP -> ParamQP with native bounds
+Problem -> Expanded -> Extracted -> ParamQP -> ParamQP with native bounds
 """
 
 from __future__ import annotations

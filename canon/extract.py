@@ -113,9 +113,7 @@ def extract(expanded: Expanded, names: Mapping[str, str]) -> Extracted:
         if key in objective.terms
     )
     linear = Affine(1, {key: terms for key, terms in objective.terms.items() if key not in values})
-    columns = (
-        Column(name, v.key, v.shape, v.attributes.nonneg, v.attributes.nonpos) for name, v in expanded.variables.items()
-    )
+    columns = (Column(name, v.key, v.shape, v.attributes.nonneg, v.attributes.nonpos) for name, v in expanded.variables.items())
     return Extracted(
         tuple(columns),
         linear,

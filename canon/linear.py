@@ -13,7 +13,8 @@ from .factors import Fixed, Index, identity, selection
 
 def positions(node: Expression) -> Index:
     """For an atom that only moves entries: where each entry of the result comes from in its argument, -1 for a zero."""
-    assert node.atom is not None and node.atom.value is not None
+    assert node.atom is not None
+    assert node.atom.value is not None
     places = np.arange(1, node.args[0].size + 1).reshape(node.args[0].shape)
     return np.asarray(node.atom.value(places, **node.data), dtype=np.int64).reshape(-1) - 1
 

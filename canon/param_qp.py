@@ -141,8 +141,7 @@ class ParamQP:
 
     def __str__(self) -> str:
         lines = [f"ParamQP    n = {self.n}, m = {self.m}, k = {self.k}"]
-        for item in self.inputs:
-            lines.append(f"input      {item.name} {item.shape} {' '.join(item.attributes.declared)}".rstrip())
+        lines += [f"input      {i.name} {i.shape} {' '.join(i.attributes.declared)}".rstrip() for i in self.inputs]
         lines += [f"program    {line}" for line in str(self.program).splitlines()]
         lines += [f"check      %{check.slot} {' '.join(check.attributes.declared)}" for check in self.checks]
         lines += [f"{name:<10} {block.shape} {block.describe()}" for name, block in self.blocks.items()]
@@ -176,5 +175,3 @@ def _flat(value: Any) -> list[bytes]:
     if isinstance(value, tuple | list):
         return [b"[", *(part for item in value for part in _flat(item)), b"]"]
     return [b"=", repr(value).encode(), b";"]
-
-

@@ -34,7 +34,7 @@ class Fact(Protocol):
     def sign(self) -> Sign: ...
 
 
-class Mismatch(Exception):
+class MismatchError(Exception):
     """Shapes that do not fit: why, and how to mend it. The expression builder adds the place."""
 
     def __init__(self, why: str, mend: str = "") -> None:
@@ -91,22 +91,22 @@ def _concatenated(shapes: Sequence[Shape], data: Data) -> Shape:
     axis, first = data["axis"], shapes[0]
     for shape in shapes[1:]:
         if len(shape) != len(first) or any(a != b for i, (a, b) in enumerate(zip(shape, first, strict=True)) if i != axis):
-            raise Mismatch(f"along axis {axis} the other dimensions must be equal; got {', '.join(map(str, shapes))}")
-    return first[:axis] + (sum(shape[axis] for shape in shapes),) + first[axis + 1 :]
+            raise MismatchError(f"along axis {axis} the other dimensions must be equal; got {', '.join(map(str, shapes))}")
+    return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])
 
 
 def _matmul_shape(shapes: Sequence[Shape], data: Data) -> Shape:
     left, right = shapes
     if not left or not right:
-        raise Mismatch("@ needs at least one dimension on each side", "write * to scale by a scalar")
+        raise MismatchError("@ needs at least one dimension on each side", "write * to scale by a scalar")
     a = left if len(left) > 1 else (1, *left)
     b = right if len(right) > 1 else (*right, 1)
     if a[-1] != b[-2]:
-        raise Mismatch(f"the inner dimensions differ: {left} @ {right} has {a[-1]} against {b[-2]}", "transpose one of them")
+        raise MismatchError(f"the inner dimensions differ: {left} @ {right} has {a[-1]} against {b[-2]}", "transpose one of them")
     try:
         batch = np.broadcast_shapes(a[:-2], b[:-2])
     except ValueError:
-        raise Mismatch(f"the leading dimensions of {left} and {right} do not broadcast") from None
+        raise MismatchError(f"the leading dimensions of {left} and {right} do not broadcast") from None
     return batch + (() if len(left) == 1 else a[-2:-1]) + (() if len(right) == 1 else b[-1:])
 
 
@@ -125,14 +125,14 @@ def _transposed(shapes: Sequence[Shape], data: Data) -> Shape:
 
 def _quad_form_shape(shapes: Sequence[Shape], data: Data) -> Shape:
     x, P = shapes
-    if len(x) != 1 or P != (x[0], x[0]):
-        raise Mismatch(f"quad_form(x, P) needs x of shape (n,) and P of shape (n, n); got {x} and {P}")
+    if len(x) != 1 or (x[0], x[0]) != P:
+        raise MismatchError(f"quad_form(x, P) needs x of shape (n,) and P of shape (n, n); got {x} and {P}")
     return ()
 
 
 def _square_matrix(shapes: Sequence[Shape], data: Data) -> Shape:
     if len(shapes[0]) != 2 or shapes[0][0] != shapes[0][1]:
-        raise Mismatch(f"a square matrix is needed; got shape {shapes[0]}")
+        raise MismatchError(f"a square matrix is needed; got shape {shapes[0]}")
     return shapes[0]
 
 

@@ -1,7 +1,7 @@
 """A problem as cvxpy would state it: an independent oracle. Needs cvxpy (``pip install karush[cvxpy]``).
 
-C order throughout, so that entries correspond one to one. Duals correspond as well: both use f + y'(left - right), and multipliers of
-inequalities are nonnegative.
+C order throughout, so that entries correspond one to one. Duals correspond as well: both use f + y'(left - right), with
+nonnegative multipliers of inequalities.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cvxpy as cp
+import cvxpy
 import numpy as np
 
 from .curvature import Form
@@ -19,6 +19,8 @@ from .expression import Constant, Expression, Parameter, Variable
 from .printing import text
 from .problem import Problem
 from .walk import postorder
+
+cp: Any = cvxpy  # its atoms carry no types
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,11 @@ def _plain(value: Any) -> bool:
 
 
 def _signs(leaf: Variable) -> dict[str, bool]:
-    return {name: True for name in leaf.attributes.declared}
+    return dict.fromkeys(leaf.attributes.declared, True)
 
 
 def _parameter(name: str, leaf: Parameter) -> Any:
-    return cp.Parameter(leaf.shape, name=name, **{attribute: True for attribute in leaf.attributes.declared})
+    return cp.Parameter(leaf.shape, name=name, **dict.fromkeys(leaf.attributes.declared, True))
 
 
 def _axis(node: Expression) -> Any:

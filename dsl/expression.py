@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import curvature as curvature_module
-from .atoms import ATOMS, Atom, Mismatch, Shape
+from .atoms import ATOMS, Atom, MismatchError, Shape
 from .curvature import AFFINE, Curvature, Form
 from .diagnostics import DefinitionError, Diagnostic, ShapeError, UsageError
 from .keys import Key
@@ -160,7 +160,7 @@ class Expression:
 
     def reshape(self, *shape: int | tuple[int, ...]) -> Expression:
         """The same entries, in C order, in another shape; one dimension may be -1."""
-        target = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape
+        target: Any = shape[0] if len(shape) == 1 else shape
         try:
             fitted = np.empty(self.shape, dtype=bool).reshape(target).shape
         except (ValueError, TypeError) as error:
@@ -183,13 +183,13 @@ class Expression:
     # Relations
 
     def __eq__(self, other: object) -> Constraint:  # type: ignore[override]  # relations build constraints
-        return Constraint("==", *broadcast(self, other), here())
+        return _relation("==", self, other)
 
     def __le__(self, other: Any) -> Constraint:
-        return Constraint("<=", *broadcast(self, other), here())
+        return _relation("<=", self, other)
 
     def __ge__(self, other: Any) -> Constraint:
-        return Constraint(">=", *broadcast(self, other), here())
+        return _relation(">=", self, other)
 
     __hash__ = object.__hash__
 
@@ -210,6 +210,10 @@ class Expression:
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise usage("NumPy was given an expression", self, "it has no value yet", "use karush's function of that name")
+
+    def __array_function__(self, function: Any, *rest: Any) -> NoReturn:
+        name = getattr(function, "__name__", "function")
+        raise usage(f"NumPy's {name} was given an expression", self, "it has no value yet", f"write kr.{name}")
 
 
 class Constant(Expression):
@@ -322,7 +326,7 @@ def apply(name: str, *arguments: Any, **data: Any) -> Expression:
     atom, args = ATOMS[name], tuple(wrap(argument) for argument in arguments)
     try:
         shape = atom.shape([argument.shape for argument in args], data)
-    except Mismatch as mismatch:
+    except MismatchError as mismatch:
         raise shape_error(f"shapes do not fit in {name}", mismatch.why, mismatch.mend, *args) from None
     if atom.value is not None and args and all(isinstance(argument, Constant) for argument in args):
         with np.errstate(all="ignore"):
@@ -349,6 +353,11 @@ def _form_and_curvature(atom: Atom, args: tuple[Expression, ...], data: Mapping[
         return (Form.PIECEWISE if inner <= Form.PIECEWISE else Form.NONE), curvature
     flat = all(a.form <= Form.AFFINE or (a.form is Form.PIECEWISE and a.curvature.convex and a.sign.nonneg) for a in args)
     return (Form.QUADRATIC if flat else Form.NONE), curvature
+
+
+def _relation(op: str, left: Expression, right: Any) -> Constraint:
+    first, second = broadcast(left, right)
+    return Constraint(op, first, second, here())
 
 
 def elementwise(name: str, *arguments: Any, **data: Any) -> Expression:
@@ -490,5 +499,3 @@ def _constant_error(got: str, mend: str) -> DefinitionError:
 
 def _strict(op: str, expression: Expression) -> UsageError:
     return usage(f"a strict inequality {op}", expression, "a strict inequality has no attained optimum", f"write {op}=")
-
-

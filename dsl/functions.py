@@ -26,7 +26,7 @@ Axis = int | tuple[int, ...] | None
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Expression:
     """Sum of entries over ``axis``; an iterable of expressions is added up."""
     if not isinstance(x, Expression) and isinstance(x, list | tuple) and any(isinstance(part, Expression) for part in x):
-        total = wrap(x[0])
+        total: Expression = wrap(x[0])
         for part in x[1:]:
             total = total + part
         return total.sum(axis, keepdims)
@@ -122,9 +122,10 @@ def diff(x: Any, k: int = 1, axis: int = 0) -> Expression:
     x = wrap(x)
     (direction,) = normalized(axis, x) or (0,)
     before = (slice(None),) * direction
+    result: Expression = x
     for _ in range(k):
-        x = x[(*before, slice(1, None))] - x[(*before, slice(None, -1))]
-    return x
+        result = result[(*before, slice(1, None))] - result[(*before, slice(None, -1))]
+    return result
 
 
 # Piecewise linear
@@ -137,12 +138,12 @@ def abs(x: Any) -> Expression:
 
 def norm1(x: Any, axis: Axis = None, keepdims: bool = False) -> Expression:
     """Sum of absolute values (entrywise for a matrix). Convex, nonnegative."""
-    return abs(x).sum(axis, keepdims)
+    return apply("abs", x).sum(axis, keepdims)
 
 
 def norm_inf(x: Any, axis: Axis = None, keepdims: bool = False) -> Expression:
     """Largest absolute value (entrywise for a matrix). Convex, nonnegative."""
-    return abs(x).max(axis, keepdims)
+    return apply("abs", x).max(axis, keepdims)
 
 
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Expression:

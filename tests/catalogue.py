@@ -125,9 +125,7 @@ CASES: dict[str, Callable[[], kr.Problem]] = {
     "vector products": vector(lambda x: par(4) @ x + x @ np.ones(4), lambda x: x @ par(4, 2, name="b") <= 1),
     "nested products": vector(lambda x: kr.sum_squares(par(2, 3) @ (par(3, 4, name="b") @ x))),
     "index": vector(lambda x: x[0] - x[-1] + kr.sum(x[1:3]), lambda x: x[::2] <= 0.2, lambda x: x[::-1][:2] >= -0.5),
-    "advanced index": matrix(
-        lambda X: kr.sum(X[[0, 2], [1, 3]]) + kr.sum(X[np.eye(3, 4) > 0]), lambda X: X[:, [1, 1]] <= 0.3
-    ),
+    "advanced index": matrix(lambda X: kr.sum(X[[0, 2], [1, 3]]) + kr.sum(X[np.eye(3, 4) > 0]), lambda X: X[:, [1, 1]] <= 0.3),
     "matrix variable": matrix(lambda X: kr.sum(par(2, 3) @ X @ np.ones(4)), lambda X: X @ par(4, 2, name="b") <= 1),
     "transpose": matrix(lambda X: kr.sum_squares(X.T @ par(3)), lambda X: X.T[1] <= 0.1),
     "reshape": matrix(lambda X: kr.sum(X.reshape(2, 6) @ par(6)), lambda X: X.flatten()[3:6] == 0.2),
@@ -143,7 +141,7 @@ CASES: dict[str, Callable[[], kr.Problem]] = {
     "trace": matrix(lambda X: kr.trace(X @ par(4, 3)), lambda X: kr.diag(X[:, :3]) <= 0),
     "cumsum": matrix(lambda X: kr.sum_squares(kr.cumsum(X, 1)), lambda X: kr.cumsum(X, 0) <= par(3, 4)),
     "diff": vector(lambda x: kr.sum_squares(kr.diff(x)), lambda x: kr.diff(x, 2) <= 0.1),
-    "broadcast": matrix(lambda X: kr.sum_squares(X - par(4)), lambda X: X <= par(3, 1, name="b"), lambda X: par(name="d") >= X[0]),
+    "broadcast": matrix(lambda X: kr.sum_squares(X - par(4)), lambda X: par(3, 1, name="b") >= X, lambda X: par(name="d") >= X[0]),
     # Piecewise linear
     "abs": vector(lambda x: kr.sum(kr.multiply(par(4, nonneg=True), kr.abs(x))), lambda x: kr.abs(x[0]) <= 0.1),
     "norm1": vector(lambda x: par(nonneg=True) * kr.norm1(F @ x - par(6, name="b"))),
@@ -170,7 +168,9 @@ CASES: dict[str, Callable[[], kr.Problem]] = {
     ),
     "division and power": vector(lambda x: kr.sum(x / (1 + par(4) ** 2)) + kr.sum_squares(x) / (2 + par(name="p") ** 4)),
     "products of parameters": vector(lambda x: (par() * par(4, name="b")) @ x, lambda x: kr.abs(par(4, name="d")) @ x <= 1),
-    "inverse": vector(lambda x: kr.sum(kr.inv(par(4, 4, PSD=True) + np.eye(4)) @ x), lambda x: x >= kr.log(kr.exp(par(4, name="b")))),
+    "inverse": vector(
+        lambda x: kr.sum(kr.inv(par(4, 4, PSD=True) + np.eye(4)) @ x), lambda x: x >= kr.log(kr.exp(par(4, name="b")))
+    ),
     "assume": vector(lambda x: kr.assume(par() ** 3 + 30, nonneg=True) * kr.norm1(x)),
     "function": vector(_function),
     # Whole models

@@ -1,0 +1,1 @@
+"""What runs: engines, KKT systems, the adjoint, and the torch module."""

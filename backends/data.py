@@ -1,0 +1,147 @@
+"""The two types that cross the engine's border: problems in, solutions out.
+
+    minimize 1/2 x'Qx + p'x   subject to  Gx <= h,  Ax = b,  lb <= x <= ub
+    L = 1/2 x'Qx + p'x + y'(Ax - b) + z'(Gx - h) - z_lb'(x - lb) + z_ub'(x - ub),      s = h - Gx
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class QPData:
+    """A batch of quadratic programs; every tensor has one leading batch axis, of size B, or 1 where it is shared.
+
+    Q (·,n,n), read as (Q + Q')/2; p (·,n); G (·,m,n); h (·,m), +inf for an absent row; A (·,k,n); b (·,k); lb, ub (·,n), or None
+    for no such bound anywhere, ±inf for an absent one.
+    """
+
+    Q: Tensor
+    p: Tensor
+    G: Tensor
+    h: Tensor
+    A: Tensor
+    b: Tensor
+    lb: Tensor | None = None
+    ub: Tensor | None = None
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """(n, m, k): variables, inequalities, equalities."""
+        return self.Q.shape[2], self.G.shape[1], self.A.shape[1]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All tensors that are there, in the order of the fields."""
+        fields = (self.Q, self.p, self.G, self.h, self.A, self.b, self.lb, self.ub)
+        return tuple(field for field in fields if field is not None)
+
+    @property
+    def batch(self) -> int:
+        """B; an empty batch makes all empty."""
+        sizes = {tensor.shape[0] for tensor in self.tensors}
+        return 0 if 0 in sizes else max(sizes)
+
+    def expanded_to(self, size: int) -> QPData:
+        """The same problems with joint batch ``size``, where all tensors may be shared: p carries it, at no cost."""
+        if self.batch == size:
+            return self
+        return replace(self, p=self.p[:size] if size == 0 else self.p.expand(size, -1))
+
+    def to_standard_form(self) -> QPData:
+        """The same problems in OptNet's form: bounds that some item has become rows of G. Differentiable."""
+        n, _, _ = self.sizes
+        G, h = self.G, self.h
+        for bound, sign in ((self.lb, -1.0), (self.ub, 1.0)):
+            if bound is None:
+                continue
+            columns = torch.isfinite(bound.detach()).any(0).nonzero().squeeze(1)
+            rows = sign * torch.eye(n, dtype=G.dtype, device=G.device)[columns]
+            G = torch.cat([G, rows.expand(G.shape[0], -1, -1)], 1)
+            B = max(h.shape[0], bound.shape[0])
+            h = torch.cat([h.expand(B, -1), sign * bound[:, columns].expand(B, -1)], 1)
+        return QPData(self.Q, self.p, G, h, self.A, self.b)
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Residuals on the original data: columns are inequalities, equalities, dual, gap; (B, 4) each."""
+
+    scaled: Tensor
+    absolute: Tensor
+
+    @property
+    def primal_ineq(self) -> Tensor:
+        return self.scaled[..., 0]
+
+    @property
+    def primal_eq(self) -> Tensor:
+        return self.scaled[..., 1]
+
+    @property
+    def dual(self) -> Tensor:
+        return self.scaled[..., 2]
+
+    @property
+    def gap(self) -> Tensor:
+        return self.scaled[..., 3]
+
+    @property
+    def worst(self) -> Tensor:
+        """The largest scaled residual of each item."""
+        return self.scaled.amax(-1)
+
+
+@dataclass(frozen=True)
+class Active:
+    """What holds with equality at the solution, as the derivative sees it; bool, (B, m), (B, n), (B, n)."""
+
+    rows: Tensor
+    lb: Tensor
+    ub: Tensor
+
+
+@dataclass(frozen=True)
+class Ray:
+    """A verified certificate of an item without a solution; zero for all others.
+
+    PRIMAL_INFEASIBLE: z, z_lb, z_ub >= 0 and y with G'z + A'y - z_lb + z_ub = 0 and h'z + b'y - lb'z_lb + ub'z_ub < 0.
+    DUAL_INFEASIBLE: x with Qx = 0, Gx <= 0, Ax = 0, p'x < 0 that leaves every bound in place.
+    """
+
+    x: Tensor
+    y: Tensor
+    z: Tensor
+    z_lb: Tensor
+    z_ub: Tensor
+
+
+@dataclass(frozen=True)
+class QPSolution:
+    """Solutions of a batch. Differentiable: x y z z_lb z_ub s; detached: everything else.
+
+    x (B,n); y (B,k); z, s (B,m); z_lb, z_ub (B,n), zero where there is no bound; status int8 and iterations int32, (B,).
+    ``ok`` marks the accepted items: the others have zero gradient.
+    """
+
+    x: Tensor
+    y: Tensor
+    z: Tensor
+    z_lb: Tensor
+    z_ub: Tensor
+    s: Tensor
+    # detached
+    status: Tensor
+    ok: Tensor
+    iterations: Tensor
+    residuals: Residuals
+    active: Active
+    ray: Ray
+
+
+for _type in (QPData, Residuals, Active, Ray, QPSolution):
+    torch.export.register_dataclass(_type)

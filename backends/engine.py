@@ -1,0 +1,111 @@
+"""The torch engine: from data to solution and factored KKT system, without autograd.
+
+    screen -> equilibrate -> interior point -> polish -> residuals -> status
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import interior_point
+from .data import QPData, Residuals
+from .equilibrate import equilibrate
+from .interior_point import Scaled
+from .polish import Factor, factorize, polish
+from .residuals import Measure, Point
+from .screen import Clean, screen
+from .status import Status
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the engine found for every item."""
+
+    clean: Clean
+    point: Point
+    factor: Factor
+    residuals: Residuals
+    status: Tensor
+    iterations: Tensor
+
+
+def run(data: QPData, eps: float, eps_abs: float | None, max_iter: int, rejected: Tensor | None = None) -> Outcome:
+    """Solve a batch. No item raises; rejected ones carry the code they came with."""
+    clean = screen(data, rejected)
+    measure = Measure(clean)
+    d, e = equilibrate(clean.Q, clean.W)
+    qp = _scaled(clean, measure, d, e)
+    n, k, B = qp.n, qp.k, clean.batch
+    m = clean.W.shape[1] - k
+    nothing = clean.p.new_zeros(B, n)
+    if qp.inequalities:
+        # Half of eps leaves room for the difference between the cheap test of the loop and the final one.
+        v, _, iterations = interior_point.solve(qp, eps / 2, max_iter)
+        x, w, z, s = v[:, :n] * d, v[:, n : n + k + m] * e, v[:, n + k : qp.cost.shape[1]], v[:, qp.cost.shape[1] :]
+        holds = z > s
+        always = torch.ones(B, k, dtype=torch.bool, device=x.device)
+        active = torch.cat([always, holds[:, :m]], 1)
+        multipliers, masks = [nothing, nothing], [nothing.bool(), nothing.bool()]
+        offset = m
+        for i, bound in enumerate((clean.lower, clean.upper)):
+            if bound is not None:
+                multipliers[i] = z[:, offset : offset + n] / d * bound.present
+                masks[i] = holds[:, offset : offset + n] & bound.present
+                offset += n
+        masks[1] = masks[1] & ~masks[0]
+        start = Point(clean.clamp(x), w, *multipliers)
+    else:
+        iterations = torch.zeros(B, dtype=torch.int32, device=nothing.device)
+        active = torch.ones(B, k, dtype=torch.bool, device=nothing.device)
+        masks = [nothing.bool(), nothing.bool()]
+        start = Point(nothing, clean.p.new_zeros(B, k), nothing, nothing)
+    factor, exists = factorize(qp, active, masks[0], masks[1], d, e)
+    point, residuals = start, measure.residuals(start)
+    polished = polish(clean, factor, start)
+    candidate = measure.residuals(polished)
+    keep = exists & (candidate.worst <= residuals.worst)
+    point = Point.where(keep, polished, start)
+    residuals = Residuals(
+        torch.where(keep.unsqueeze(1), candidate.scaled, residuals.scaled),
+        torch.where(keep.unsqueeze(1), candidate.absolute, residuals.absolute),
+    )
+    status = judge(residuals, clean.rejected, iterations, eps, eps_abs, max_iter)
+    return Outcome(clean, point, factor, residuals, status, iterations)
+
+
+def judge(
+    residuals: Residuals, rejected: Tensor, iterations: Tensor, eps: float, eps_abs: float | None, max_iter: int
+) -> Tensor:
+    """Statuses from residuals alone; what is neither solved nor rejected stays open as MAX_ITERATIONS or NUMERICAL_ERROR."""
+    scaled = residuals.scaled.amax(1)
+    absolute = residuals.absolute.amax(1)
+    bound = math.inf if eps_abs is None else eps_abs
+    open_code = torch.where(iterations >= max_iter, int(Status.MAX_ITERATIONS), int(Status.NUMERICAL_ERROR))
+    status = torch.where((scaled <= math.sqrt(eps)) & (absolute <= math.sqrt(bound)), int(Status.SOLVED_INACCURATE), open_code)
+    status = torch.where((scaled <= eps) & (absolute <= bound), int(Status.SOLVED), status)
+    return torch.where(rejected != 0, rejected, status).to(torch.int8)
+
+
+def _scaled(clean: Clean, measure: Measure, d: Tensor, e: Tensor) -> Scaled:
+    """The problem in the units of ``equilibrate``; a bound, whose row is a unit vector, is scaled to stay one."""
+    B, n, k = clean.batch, clean.Q.shape[2], clean.k
+    Q = clean.Q * d.unsqueeze(2) * d.unsqueeze(1)
+    W = clean.W * e.unsqueeze(2) * d.unsqueeze(1)
+    size = max(Q.shape[0], W.shape[0])
+    T = torch.cat([Q.expand(size, -1, -1), W.expand(size, -1, -1)], 1)
+    cost = [d * clean.p, -e * clean.rhs, *(-bound.rhs / d for bound in clean.bounds)]
+    floors = measure.floors
+    # Rows and variables without any data get a floor of 1: dividing 0 by 0 must not look like an error.
+    rows = torch.where(floors.rows > 0, floors.rows, 1)
+    floor = [d * (floors.columns + clean.p.abs()), e * (rows + clean.rhs.abs())]
+    floor += [(1 + bound.rhs.abs()) / d for bound in clean.bounds]
+    expanded = [[part.expand(B, -1) for part in parts] for parts in (cost, floor)]
+    coefficients = tuple(bound.coefficient for bound in clean.bounds)
+    return Scaled(
+        T, T.mT.contiguous(), coefficients, torch.cat(expanded[0], 1), torch.cat(expanded[1], 1),
+        floors.objective.squeeze(1), n, k,
+    )  # fmt: skip

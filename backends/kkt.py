@@ -1,0 +1,42 @@
+"""The one linear system of the engine, in the variables alone.
+
+Every Newton step, the polish and the derivative solve, for rows W = [A; G] with weights D, and r = (r_x, r_w):
+
+    [Q   W'   ] [dx]   [r_x]                                dw = D (W dx - r_w)
+    [W  -D^-1 ] [dw] = [r_w]      <=>     (Q + W'DW) dx  =  r_x + W' D r_w
+
+Inequalities have D = z/s. Equalities, and rows held active, have D = 1/delta: a proximal term of the method of multipliers, so
+that duplicate, dependent or zero rows are as good as any. Their residual is that of the true problem, so the next step (of Newton,
+or of refinement) removes what delta left: the error shrinks by delta/sigma², sigma the least singular value of the rows.
+Bounds are diagonal: they add their weights to the diagonal and never become rows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# rho on the diagonal of the scaled Q keeps the Cholesky factorization alive on flat directions; delta softens equalities.
+RHO = {torch.float64: 1e-9, torch.float32: 1e-5}
+DELTA = {torch.float64: 1e-8, torch.float32: 1e-4}
+
+
+def factor(Q: Tensor, W: Tensor, Wt: Tensor, D: Tensor, diagonal: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Cholesky factor L of Q + W'DW + diag(diagonal), and whether it exists. ``Wt`` is W' laid out by rows."""
+    scaled = Wt * D.unsqueeze(1)
+    if W.shape[1] == 0:
+        H = Q.expand(D.shape[0], -1, -1).clone()
+    elif W.shape[0] == 1:
+        H = (scaled @ W[0]).add_(Q)
+    else:
+        H = torch.baddbmm(Q, scaled, W)
+    if diagonal is not None:
+        H.diagonal(dim1=1, dim2=2).add_(diagonal)
+    L, info = torch.linalg.cholesky_ex(H)
+    return L, info == 0
+
+
+def solve(L: Tensor, r: Tensor) -> Tensor:
+    """(L L')^-1 r. Two triangular solves: several times faster on a CPU than cholesky_solve for one right-hand side."""
+    half = torch.linalg.solve_triangular(L, r.unsqueeze(2), upper=False)
+    return torch.linalg.solve_triangular(L.mT, half, upper=True).squeeze(2)

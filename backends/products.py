@@ -1,0 +1,25 @@
+"""Products of batches of vectors (B, r) with matrices (B, r, c), or with one shared matrix (1, r, c).
+
+On a CPU, torch multiplies a batch of row vectors from the left about three times faster than a batch of columns from the right.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def vecmat(v: Tensor, M: Tensor) -> Tensor:
+    """v'M for each item, (B, c)."""
+    if M.shape[0] == 1:
+        return v @ M[0]
+    return torch.bmm(v.expand(M.shape[0], -1).unsqueeze(1), M).squeeze(1)
+
+
+def matvec(M: Tensor, v: Tensor) -> Tensor:
+    """Mv for each item, (B, r)."""
+    if M.shape[0] == 1:
+        return v @ M[0].mT
+    if M.device.type == "cpu":
+        return (M * v.unsqueeze(1)).sum(2)
+    return torch.bmm(M, v.expand(M.shape[0], -1).unsqueeze(2)).squeeze(2)

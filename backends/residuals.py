@@ -1,0 +1,91 @@
+"""How good an answer is, on the original data; statuses are derived from nothing else.
+
+With f = 1/2 x'Qx + p'x and d = -1/2 x'Qx - h'z - b'y + lb'z_lb - ub'z_ub:
+
+    ineq_i = [G_i x - h_i]+ / (u_i + |h_i| + |G_i||x|)       eq_i  the same with A, b and both signs
+    dual_j = |Qx + p + G'z + A'y - z_lb + z_ub|_j / (u_j + |Q_j||x| + |p_j| + |G_j|'z + |A_j|'|y| + z_lb_j + z_ub_j)
+    gap    = |f - d| / (u_f + |f| + |d|)
+
+    u_i = min(1, max|G_i|)       u_j = min(1, |p_j| + max|Q_j|), u_f if that is 0       u_f = min(1, max|Q| + max|p|), 1 if that is 0
+
+x lies within its bounds and multipliers are >= 0 when they come here. Each component is divided by the size of its own terms: one
+global norm would accept anything in the rows that are small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .data import Residuals
+from .products import matvec, vecmat
+from .screen import Clean
+
+
+@dataclass(frozen=True)
+class Point:
+    """A primal-dual candidate; ``w`` = (y, z)."""
+
+    x: Tensor
+    w: Tensor
+    z_lb: Tensor
+    z_ub: Tensor
+
+    @staticmethod
+    def where(condition: Tensor, ours: Point, theirs: Point) -> Point:
+        """Per item, ours or theirs."""
+        pairs = zip((ours.x, ours.w, ours.z_lb, ours.z_ub), (theirs.x, theirs.w, theirs.z_lb, theirs.z_ub), strict=True)
+        return Point(*(torch.where(condition.unsqueeze(1), a, b) for a, b in pairs))
+
+
+@dataclass(frozen=True)
+class Floors:
+    """The u of the definitions: rows of W = [A; G], variables, objective (·,1)."""
+
+    rows: Tensor
+    columns: Tensor
+    objective: Tensor
+
+
+class Measure:
+    """Measures candidates of one batch; what depends on the data alone is computed once."""
+
+    def __init__(self, qp: Clean) -> None:
+        self.qp = qp
+        self.Q, self.W = qp.Q.abs(), qp.W.abs()
+        largest = self.Q.amax(2)
+        p = qp.p.abs()
+        size = largest.amax(1, keepdim=True) + p.amax(1, keepdim=True)
+        objective = torch.where(size > 0, size.clamp(max=1), 1)
+        columns = (largest + p).clamp_(max=1)
+        columns = torch.where(columns > 0, columns, objective)
+        rows = self.W.amax(2).clamp_(max=1) if self.W.shape[1] else self.W.new_zeros(self.W.shape[:2])
+        self.floors = Floors(rows, columns, objective)
+
+    def residuals(self, point: Point) -> Residuals:
+        qp, x, w = self.qp, point.x, point.w
+        k = qp.k
+        size = x.abs()
+        excess = matvec(qp.W, x) - qp.rhs
+        excess = torch.cat([excess[:, :k].abs(), excess[:, k:].clamp(min=0)], 1)
+        row_size = self.floors.rows + qp.rhs.abs() + matvec(self.W, size)
+        row_size = torch.where(row_size > 0, row_size, 1)
+        Qx = vecmat(x, qp.Q)
+        dual = (Qx + qp.p + vecmat(w, qp.W) - point.z_lb + point.z_ub).abs()
+        dual_size = self.floors.columns + vecmat(size, self.Q) + qp.p.abs() + vecmat(w.abs(), self.W) + point.z_lb + point.z_ub
+        xQx, px = torch.linalg.vecdot(x, Qx), torch.linalg.vecdot(x, qp.p)
+        gap = xQx + px + torch.linalg.vecdot(w, qp.rhs)
+        for bound, z in ((qp.lower, -point.z_lb), (qp.upper, point.z_ub)):
+            gap = gap if bound is None else gap + torch.linalg.vecdot(bound.value, z)
+        primal = xQx / 2 + px
+        gap_size = self.floors.objective.squeeze(1) + primal.abs() + (primal - gap).abs()
+        gap = gap.abs()
+        scaled = (_worst((excess / row_size)[:, k:]), _worst((excess / row_size)[:, :k]), _worst(dual / dual_size), gap / gap_size)
+        absolute = (_worst(excess[:, k:]), _worst(excess[:, :k]), _worst(dual), gap)
+        return Residuals(torch.stack(scaled, 1), torch.stack(absolute, 1))
+
+
+def _worst(r: Tensor) -> Tensor:
+    return r.amax(1) if r.shape[1] else r.new_zeros(r.shape[0])

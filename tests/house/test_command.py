@@ -1,0 +1,22 @@
+"""`python -m karush` says what a bug report needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import torch
+
+from house.tree import project
+
+
+def test_the_command_reports_versions_devices_and_engines() -> None:
+    run = subprocess.run([sys.executable, "-m", "karush"], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    told = dict(line.split(maxsplit=1) for line in run.stdout.splitlines())
+    assert told["karush"] == project()["project"]["version"]
+    assert told["torch"].startswith(torch.__version__)
+    assert told["numpy"] == np.__version__
+    assert told["engines"].startswith("torch")
+    assert "cpu" in told["devices"]
