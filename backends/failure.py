@@ -38,7 +38,6 @@ class SolveError(KarushError, RuntimeError):
             at = [index for index, found in zip(indices, status, strict=True) if found == code]
             shown = ", ".join(map(str, at[:LISTED])) + (", ..." if count > LISTED else "")
             lines.append(f"  {code.name} ({count}), at batch index {shown}: {code.message}")
-        lines += [f"  {detail}" for detail in details]
         lines += [f"  {detail}" for detail in self.details]
         lines.append('  on_failure="return" or "nan" keeps the healthy items and gives failed ones zero gradient')
         super().__init__("\n".join(lines))

@@ -52,11 +52,11 @@ class Block:
     def times(self, S: sparse.csr_array) -> Block:
         """S @ self."""
         builder = BlockBuilder(S.shape[0], self.shape[1])
-        builder.add((Fixed(sparse.csr_array(S @ self.constant)),))
+        builder.add((Fixed(S @ self.constant),))
         for entries in self.entries:
             builder.add(multiplied(Fixed(S), (entries,)))
         for placed in self.products:
-            part = sparse.csr_array(S[:, placed.row : placed.row + placed.term[0].shape[0]])
+            part = S[:, placed.row : placed.row + placed.term[0].shape[0]]
             builder.add(multiplied(Fixed(part), placed.term), 0, placed.col)
         return builder.finish()
 
@@ -135,7 +135,7 @@ def _empty(factor: Factor) -> bool:
 
 
 def _scaled(factor: Factor, scale: float) -> Factor:
-    return Fixed(sparse.csr_array(factor.matrix * scale)) if isinstance(factor, Fixed) else factor.scaled(scale)
+    return Fixed(factor.matrix * scale) if isinstance(factor, Fixed) else factor.scaled(scale)
 
 
 def _factor_text(factor: Factor) -> str:

@@ -39,7 +39,15 @@ class Fixed:
 
     @property
     def T(self) -> Fixed:
-        return Fixed(sparse.csr_array(self.matrix.T))
+        return Fixed(self.matrix.T.tocsr())
+
+    @property
+    def identity(self) -> bool:
+        M = self.matrix
+        n, m = M.shape
+        return n == m == M.nnz and bool(
+            (M.data == 1).all() and (M.indices == np.arange(n)).all() and (np.diff(M.indptr) == 1).all()
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +106,7 @@ def added(terms: tuple[Term, ...]) -> tuple[Term, ...]:
     fixed = [term[0].matrix for term in terms if len(term) == 1 and isinstance(term[0], Fixed)]
     if len(fixed) < 2:
         return terms
-    merged: Term = (Fixed(sparse.csr_array(sum(fixed[1:], start=fixed[0]))),)
+    merged: Term = (Fixed(sum(fixed[1:], start=fixed[0])),)
     return (merged, *(term for term in terms if len(term) > 1 or isinstance(term[0], Entries)))
 
 
@@ -124,10 +132,12 @@ def transposed(term: Term) -> Term:
 def merge(left: Factor, right: Factor) -> Factor | None:
     """left @ right as one factor, or None where that is neither constant nor made of single parameter entries."""
     if isinstance(left, Fixed):
-        if isinstance(right, Fixed):
-            return Fixed(sparse.csr_array(left.matrix @ right.matrix))
-        return _fixed_entries(left, right)
+        if left.identity:
+            return right
+        return Fixed(left.matrix @ right.matrix) if isinstance(right, Fixed) else _fixed_entries(left, right)
     if isinstance(right, Fixed):
+        if right.identity:
+            return left
         transpose = _fixed_entries(right.T, left.T)
         return None if transpose is None else transpose.T
     return None
@@ -135,13 +145,14 @@ def merge(left: Factor, right: Factor) -> Factor | None:
 
 def _fixed_entries(left: Fixed, right: Entries) -> Entries | None:
     """Entry (i, j) of left @ right is left[i, r] right[r, j] if a single r contributes."""
-    columns = sparse.csc_array(left.matrix)
+    columns = left.matrix.tocsc()
     first, count = columns.indptr[right.rows], np.diff(columns.indptr)[right.rows]
     owner = np.repeat(np.arange(len(right.rows)), count)
     place = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first, count)
     rows, cols = columns.indices[place].astype(np.int64), right.cols[owner]
     shape = left.shape[0], right.shape[1]
-    if len(np.unique(rows * shape[1] + cols)) < len(rows):
+    single = np.diff(left.matrix.indptr).max(initial=0) <= 1  # then every row of the product is a row of ``right``
+    if not single and len(np.unique(rows * shape[1] + cols)) < len(rows):
         return None
     return Entries(right.slot, rows, cols, right.source[owner], right.weight[owner] * columns.data[place], shape)
 
@@ -155,13 +166,14 @@ def fixed(matrix: object) -> Fixed:
 
 def selection(source: Index, size: int) -> Fixed:
     """The matrix S with (S v)_i = v[source_i], or 0 where source_i is -1."""
-    rows = np.flatnonzero(source >= 0)
-    data = np.ones(len(rows))
-    return Fixed(sparse.csr_array((data, (rows, source[rows])), shape=(len(source), size)))
+    kept = source >= 0
+    ends = np.concatenate([[0], np.cumsum(kept)])
+    return Fixed(sparse.csr_array((np.ones(ends[-1]), source[kept], ends), shape=(len(source), size)))
 
 
 def identity(size: int) -> Fixed:
-    return Fixed(sparse.csr_array(sparse.eye_array(size, format="csr")))
+    at = np.arange(size + 1)
+    return Fixed(sparse.csr_array((np.ones(size), at[:-1], at), shape=(size, size)))
 
 
 def diagonal(slot: int, source: Index, weight: Floats) -> Entries:

@@ -22,7 +22,7 @@ from ..dsl.keys import Frozen
 from ..dsl.problem import Problem
 from .blocks import Block, BlockBuilder, Gram
 from .extract import Extracted, Quadratic, Row
-from .factors import ONE, Affine, Entries, Factor, Fixed, Term, chain, diagonal, transposed
+from .factors import ONE, Affine, Entries, Factor, Fixed, Term, chain, diagonal, fixed, transposed
 from .param_qp import Check, Input, Multiplier, ParamQP, Retrieved
 
 
@@ -130,7 +130,7 @@ def _diagonal(weight: Factor, size: int) -> Factor:
     """A row of weights as a diagonal matrix; a single weight is repeated."""
     if isinstance(weight, Fixed):
         values = weight.matrix.toarray()[0]
-        return Fixed(sparse.csr_array(sparse.diags_array(np.broadcast_to(values, size), format="csr")))
+        return fixed(sparse.diags_array(np.broadcast_to(values, size)))
     if weight.shape[1] == size:
         return Entries(weight.slot, weight.cols, weight.cols, weight.source, weight.weight, (size, size))
     return diagonal(weight.slot, np.repeat(weight.source, size), np.repeat(weight.weight, size))

@@ -1,0 +1,174 @@
+"""The derivative, written once from two primitives that are closed under differentiation.
+
+At a solution with active rows a and variables f at a bound, (x, y, z_a, w) with w = z_ub - z_lb solves K (x,y,z_a,w) = (-p,b,h_a,x_f):
+
+        [Q   A'  G_a'  I_f']
+    K = [A                 ]      symmetric, so   K' = K,  and K^-1 serves every derivative
+        [G_a               ]
+        [I_f               ]
+
+**kkt_solve**: u = K^-1 r. From dK u + K du = dr, and with l = K^-1 g for the gradient g that arrives at u:
+
+    dr:  l        dQ:  -(l_x u_x' + u_x l_x')/2        dA:  -(l_y u_x' + u_y l_x')        dG:  -(l_z u_x' + u_z l_x')
+
+**solve**: the same with r = (-p, b, h_a, x_f) and u = (x, y, z, w), so that
+
+    dp: -l_x      db: l_y      dh: l_z      dlb, dub: l_w on the variables at lb, at ub
+
+OptNet's d_x is -l_x and its D(z) d_z is -l_z. (The paper prints dG = D(z)(d_z x' + z d_x'), with one D(z) too many in its second term;
+the formula above agrees with finite differences.) The slack s = h - Gx, when it is used, sends g_s to h and -G'g_s to x; z_lb and z_ub
+are -w and w where they hold. The factor arrives as tensors with no derivative: it is part of how K^-1 is applied, not of what it is.
+
+Forward mode: K (dx, dy, dz, dw) = (-dp - dQ x - dA'y - dG'z, db - dA x, dh - dG x, dx_f).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from . import batching, linear
+from .data import QPData
+from .engine import Found, find
+from .options import Options
+from .polish import Factor
+from .products import matvec, vecmat
+
+FACTOR = 6  # tensors that make up a factor
+
+
+class Solve(Function):
+    """(Q, p, G, h, A, b, lb, ub, rejected) -> (x, y, z, z_lb, z_ub, s), then all of ``Found`` that has no derivative."""
+
+    @staticmethod
+    def forward(options: Options, rejected: Tensor | None, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        return find(data_of(tensors), options, rejected).tensors
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        found = Found.of(output)
+        ctx.mark_non_differentiable(*found.detached)
+        saved = (*inputs[2:], found.x, found.y, found.z, found.z_lb, found.z_ub, *found.factor)
+        ctx.save_for_backward(*saved)
+        ctx.save_for_forward(*saved)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        Q, p, G, h, A, b, lb, ub, x, y, z, z_lb, z_ub, *factor = ctx.saved_tensors
+        g = [None if grad is None else grad for grad in grads[:6]]
+        lower, upper, ok = factor[3], factor[4], factor[5].unsqueeze(1)
+        g_x, g_y, g_z, g_lb, g_ub, g_s = (
+            torch.zeros_like(like) if grad is None else torch.where(ok, grad, 0)
+            for grad, like in zip(g, (x, y, z, z_lb, z_ub, z), strict=True)
+        )
+        if g[5] is not None:
+            g_x = g_x - torch.where(ok, vecmat(g_s, G), 0)
+        g_w = torch.where(upper, g_ub, 0) - torch.where(lower, g_lb, 0)
+        l_x, l_y, l_z, l_w = KKTSolve.apply(Q, G, A, g_x, g_y, g_z, g_w, *factor)
+        needs = ctx.needs_input_grad[2:]
+        dQ = _to(Q, -(_outer(l_x, x) + _outer(x, l_x)) / 2) if needs[0] else None
+        dp = _to(p, -l_x) if needs[1] else None
+        dG = _to(G, -(_outer(l_z + g_s, x) + _outer(z, l_x))) if needs[2] else None
+        dh = _to(h, l_z + g_s) if needs[3] else None
+        dA = _to(A, -(_outer(l_y, x) + _outer(y, l_x))) if needs[4] else None
+        db = _to(b, l_y) if needs[5] else None
+        dlb = _to(lb, torch.where(lower, l_w, 0)) if needs[6] else None
+        dub = _to(ub, torch.where(upper, l_w, 0)) if needs[7] else None
+        return None, None, dQ, dp, dG, dh, dA, db, dlb, dub
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        Q, p, G, h, A, b, lb, ub, x, y, z, z_lb, z_ub, *factor = ctx.saved_tensors
+        lower, upper, ok = factor[3], factor[4], factor[5].unsqueeze(1)
+        dQ, dp, dG, dh, dA, db, dlb, dub = tangents[2:]
+        r_x, r_y, r_z, r_w = (torch.zeros_like(part) for part in (x, y, z, x))
+        if dQ is not None:
+            r_x = r_x - vecmat(x, (dQ + dQ.mT) / 2)
+        if dp is not None:
+            r_x = r_x - dp
+        if dA is not None:
+            r_x, r_y = r_x - vecmat(y, dA), r_y - matvec(dA, x)
+        if db is not None:
+            r_y = r_y + db
+        if dG is not None:
+            r_x, r_z = r_x - vecmat(z, dG), r_z - matvec(dG, x)
+        if dh is not None:
+            r_z = r_z + dh
+        if dlb is not None:
+            r_w = r_w + torch.where(lower, dlb, 0)
+        if dub is not None:
+            r_w = r_w + torch.where(upper, dub, 0)
+        r_x, r_y, r_z, r_w = (torch.where(ok, part, 0) for part in (r_x, r_y, r_z, r_w))
+        dx, dy, dz, dw = KKTSolve.apply(Q, G, A, r_x, r_y, r_z, r_w, *factor)
+        ds = torch.where(ok, r_z - matvec(G, dx), 0)
+        detached = (None,) * (Found.SIZE - 6)
+        return (dx, dy, dz, torch.where(lower, -dw, 0), torch.where(upper, dw, 0), ds, *detached)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        return batching.fold(Solve.apply, info.batch_size, in_dims, inputs)
+
+
+class KKTSolve(Function):
+    """(Q, G, A, r_x, r_y, r_z, r_w, factor) -> (u_x, u_y, u_z, u_w); zero for items that failed."""
+
+    @staticmethod
+    def forward(*inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        Q, G, A, r_x, r_y, r_z, r_w, *factor = inputs
+        return linear.solve(Q, G, A, (r_x, r_y, r_z, r_w), Factor(*factor[:5]), factor[5])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        saved = (*inputs[:3], *output, *inputs[7:])
+        ctx.save_for_backward(*saved)
+        ctx.save_for_forward(*saved)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        Q, G, A, u_x, u_y, u_z, u_w, *factor = ctx.saved_tensors
+        ok = factor[5].unsqueeze(1)
+        g = (torch.where(ok, grad, 0) for grad in grads)
+        l_x, l_y, l_z, l_w = KKTSolve.apply(Q, G, A, *g, *factor)
+        needs = ctx.needs_input_grad
+        dQ = _to(Q, -(_outer(l_x, u_x) + _outer(u_x, l_x)) / 2) if needs[0] else None
+        dG = _to(G, -(_outer(l_z, u_x) + _outer(u_z, l_x))) if needs[1] else None
+        dA = _to(A, -(_outer(l_y, u_x) + _outer(u_y, l_x))) if needs[2] else None
+        return dQ, dG, dA, l_x, l_y, l_z, l_w, *(None,) * FACTOR
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+        Q, G, A, u_x, u_y, u_z, u_w, *factor = ctx.saved_tensors
+        ok = factor[5].unsqueeze(1)
+        dQ, dG, dA, *dr = tangents[:7]
+        r_x, r_y, r_z, r_w = (torch.zeros_like(u) if d is None else d for d, u in zip(dr, (u_x, u_y, u_z, u_w), strict=True))
+        if dQ is not None:
+            r_x = r_x - vecmat(u_x, (dQ + dQ.mT) / 2)
+        if dG is not None:
+            r_x, r_z = r_x - vecmat(u_z, dG), r_z - matvec(dG, u_x)
+        if dA is not None:
+            r_x, r_y = r_x - vecmat(u_y, dA), r_y - matvec(dA, u_x)
+        return KKTSolve.apply(Q, G, A, *(torch.where(ok, r, 0) for r in (r_x, r_y, r_z, r_w)), *factor)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        return batching.fold(KKTSolve.apply, info.batch_size, in_dims, inputs)
+
+
+def data_of(tensors: Sequence[Tensor | None]) -> QPData:
+    Q, p, G, h, A, b, lb, ub = tensors
+    assert Q is not None and p is not None and G is not None and h is not None and A is not None and b is not None
+    return QPData(Q, p, G, h, A, b, lb, ub)
+
+
+def _outer(u: Tensor, v: Tensor) -> Tensor:
+    return u.unsqueeze(2) * v.unsqueeze(1)
+
+
+def _to(like: Tensor, grad: Tensor) -> Tensor:
+    """Summed over the batch where the input is shared."""
+    return grad.sum(0, keepdim=True) if like.shape[0] == 1 and grad.shape[0] != 1 else grad

@@ -1,0 +1,70 @@
+"""u = K^-1 r for the KKT system of an active set (see ``adjoint``), refined against the system itself.
+
+The factor solves a softened system. Each refinement shrinks the error by the ratio of what was softened to what was there, so that a
+regular system takes two or three. An item whose residual does not vanish has no or many solutions: it is given the least-squares
+solution of least norm, from its own data.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .minimum_norm import solve as minimum_norm
+from .polish import Factor
+from .products import matvec, vecmat
+
+REFINEMENTS = 8
+ACCURATE = {torch.float64: 1e-13, torch.float32: 1e-6}
+CONSISTENT = {torch.float64: 1e-9, torch.float32: 1e-3}
+
+Parts = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def solve(Q: Tensor, G: Tensor, A: Tensor, r: Parts, factor: Factor, ok: Tensor) -> Parts:
+    """(u_x, u_y, u_z, u_w) with u_z = 0 on inactive rows and u_w = 0 on free variables; 0 for items that are not ``ok``."""
+    k, dtype = A.shape[1], Q.dtype
+    Q = (Q + Q.mT) / 2
+    W = _stack(A, G)
+    at_bound = factor.lower | factor.upper
+    r_x, r_w = r[0], torch.where(factor.weight > 0, torch.cat([r[1], r[2]], 1), 0)
+    u_x = torch.where(at_bound, r[3], 0)
+    # Lengths in the units of the factor, for which all rows and variables are alike.
+    row_unit = factor.weight.sqrt() * factor.softness
+    u_w = torch.zeros_like(r_w)
+    left_x, left_w = r_x, r_w
+    first = _length(left_x, left_w, factor.scale, row_unit)
+    first = torch.maximum(first, u_x.abs().amax(1))
+    if bool(at_bound.any()):
+        left_x, left_w = r_x - vecmat(u_x, Q), r_w - matvec(W, u_x)
+    for _ in range(REFINEMENTS):
+        du_x, du_w = factor.apply(left_x, left_w, W)
+        u_x, u_w = u_x + du_x, u_w + du_w
+        left_x = r_x - vecmat(u_x, Q) - vecmat(u_w, W)
+        left_w = r_w - matvec(W, u_x)
+        error = _length(left_x, left_w, factor.scale, row_unit)
+        if not bool((ok & (error > ACCURATE[dtype] * first)).any()):
+            break
+    u_bound = torch.where(at_bound, left_x, 0)
+    lost = ok & ~(error <= CONSISTENT[dtype] * first)
+    if bool(lost.any()):
+        items = lost.nonzero().squeeze(1)
+        found = minimum_norm(
+            *(M if M.shape[0] == 1 else M[items] for M in (Q, W)), r_x[items], r_w[items], r[3][items],
+            factor.weight[items] > 0, at_bound[items],
+        )  # fmt: skip
+        u_x, u_w, u_bound = (u.index_copy(0, items, new) for u, new in zip((u_x, u_w, u_bound), found, strict=True))
+    keep = ok.unsqueeze(1)
+    u_x, u_w, u_bound = (torch.where(keep, u, 0) for u in (u_x, u_w, u_bound))
+    return u_x, u_w[:, :k], u_w[:, k:], u_bound
+
+
+def _length(left_x: Tensor, left_w: Tensor, scale: Tensor, row_unit: Tensor) -> Tensor:
+    return torch.cat([left_x * scale, left_w * row_unit], 1).abs().amax(1)
+
+
+def _stack(A: Tensor, G: Tensor) -> Tensor:
+    if not A.shape[1] or not G.shape[1]:
+        return A if A.shape[1] else G
+    B = max(A.shape[0], G.shape[0])
+    return torch.cat([A.expand(B, -1, -1), G.expand(B, -1, -1)], 1)
