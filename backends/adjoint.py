@@ -33,7 +33,7 @@ from torch.autograd import Function
 
 from . import batching, linear
 from .data import QPData
-from .engine import Found, find
+from .found import Found, find
 from .options import Options
 from .polish import Factor
 from .products import matvec, vecmat
@@ -46,27 +46,26 @@ class Solve(Function):
 
     @staticmethod
     def forward(options: Options, rejected: Tensor | None, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        return find(data_of(tensors), options, rejected).tensors
+        return tuple(find(data_of(tensors), options, rejected))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        found = Found.of(output)
+        found = Found(*output)
         ctx.mark_non_differentiable(*found.detached)
-        saved = (*inputs[2:], found.x, found.y, found.z, found.z_lb, found.z_ub, *found.factor)
+        saved = (*inputs[2:], found.x, found.y, found.z, *found.factor)
         ctx.save_for_backward(*saved)
         ctx.save_for_forward(*saved)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        Q, p, G, h, A, b, lb, ub, x, y, z, z_lb, z_ub, *factor = ctx.saved_tensors
-        g = [None if grad is None else grad for grad in grads[:6]]
+        Q, p, G, h, A, b, lb, ub, x, y, z, *factor = ctx.saved_tensors
         lower, upper, ok = factor[3], factor[4], factor[5].unsqueeze(1)
         g_x, g_y, g_z, g_lb, g_ub, g_s = (
             torch.zeros_like(like) if grad is None else torch.where(ok, grad, 0)
-            for grad, like in zip(g, (x, y, z, z_lb, z_ub, z), strict=True)
+            for grad, like in zip(grads[:6], (x, y, z, x, x, z), strict=True)
         )
-        if g[5] is not None:
+        if grads[5] is not None:
             g_x = g_x - torch.where(ok, vecmat(g_s, G), 0)
         g_w = torch.where(upper, g_ub, 0) - torch.where(lower, g_lb, 0)
         l_x, l_y, l_z, l_w = KKTSolve.apply(Q, G, A, g_x, g_y, g_z, g_w, *factor)
@@ -83,7 +82,7 @@ class Solve(Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        Q, p, G, h, A, b, lb, ub, x, y, z, z_lb, z_ub, *factor = ctx.saved_tensors
+        Q, p, G, h, A, b, lb, ub, x, y, z, *factor = ctx.saved_tensors
         lower, upper, ok = factor[3], factor[4], factor[5].unsqueeze(1)
         dQ, dp, dG, dh, dA, db, dlb, dub = tangents[2:]
         r_x, r_y, r_z, r_w = (torch.zeros_like(part) for part in (x, y, z, x))
@@ -106,7 +105,7 @@ class Solve(Function):
         r_x, r_y, r_z, r_w = (torch.where(ok, part, 0) for part in (r_x, r_y, r_z, r_w))
         dx, dy, dz, dw = KKTSolve.apply(Q, G, A, r_x, r_y, r_z, r_w, *factor)
         ds = torch.where(ok, r_z - matvec(G, dx), 0)
-        detached = (None,) * (Found.SIZE - 6)
+        detached = (None,) * (len(Found._fields) - 6)
         return (dx, dy, dz, torch.where(lower, -dw, 0), torch.where(upper, dw, 0), ds, *detached)
 
     @staticmethod

@@ -18,7 +18,7 @@ from ..canon.factors import Entries, Factor, Fixed, Term
 from ..canon.param_qp import ParamQP
 from .constants import Constants
 from .data import QPData
-from .evaluate import batch_of
+from .evaluate import batch_of, flat
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Assembly:
 
     def __init__(self, qp: ParamQP, constants: Constants) -> None:
         self._constants = constants
-        self._sizes = [int(np.prod(step.shape)) for step in qp.program.steps]
+        self._sizes = qp.program.sizes
         self._blocks = {name: self._route(block) for name, block in qp.blocks.items()}
         self._grams = tuple(self._gram(gram) for gram in qp.grams)
 
@@ -95,7 +95,7 @@ class Assembly:
         views, scattered = [], []
         for entries in block.entries:
             uniform = np.ptp(entries.weight) == 0
-            if uniform and is_view(entries, block.shape):
+            if uniform and is_view(entries, block.shape, self._sizes[entries.slot]):
                 views.append(_View(entries.slot, float(entries.weight[0])))
             else:
                 scattered.append(entries)
@@ -145,7 +145,7 @@ class Assembly:
             column = (len(factor.rows), 1)
             entries = Entries(factor.slot, factor.rows, np.zeros_like(factor.rows), factor.source, factor.weight, column)
             return "diagonal", self._gather([entries], column), column
-        if is_view(factor, factor.shape) and np.ptp(factor.weight) == 0:
+        if is_view(factor, factor.shape, self._sizes[factor.slot]) and np.ptp(factor.weight) == 0:
             return "parameter", _View(factor.slot, float(factor.weight[0])), factor.shape
         return "parameter", self._gather([factor], factor.shape), factor.shape
 
@@ -155,7 +155,7 @@ def _part(part: _Gather | _View, shape: tuple[int, int], slots: list[Tensor], he
         value = slots[part.slot]
         value = value.reshape(value.shape[0], *shape)
         return value if part.scale == 1 else value * part.scale
-    sources = [slots[slot].reshape(slots[slot].shape[0], -1) for slot in part.slots]
+    sources = [flat(slots[slot]) for slot in part.slots]
     size = batch_of(sources)
     row = torch.cat([sources[0].new_zeros(size, 1), *(source.expand(size, -1) for source in sources)], dim=1)
     value = row.index_select(1, held[part.positions])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-5}
 
 def violations(value: Tensor, attributes: Attributes) -> Tensor:
     """True for items of ``value`` (B, ...) that break a declared attribute. NaN breaks none: it is reported as itself."""
-    flat = value.reshape(value.shape[0], -1)
+    flat = value.reshape(value.shape[0], math.prod(value.shape[1:]))
     broken = torch.zeros(value.shape[0], dtype=torch.bool, device=value.device)
     if attributes.nonneg:
         broken = broken | (flat < 0).any(1)

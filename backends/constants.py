@@ -32,7 +32,8 @@ class Constants:
         """All arrays on ``device``, made once."""
         found = self._copies.get((device, dtype))
         if found is None:
-            with self._lock:
+            # Tensors made under inference mode could never be saved for a backward pass later on.
+            with self._lock, torch.inference_mode(False):
                 found = [self._tensor(array, device, dtype) for array in self._arrays]
                 self._copies[device, dtype] = found
         return found

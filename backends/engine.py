@@ -16,6 +16,7 @@ from .data import QPData, Residuals
 from .equilibrate import equilibrate
 from .interior_point import Scaled
 from .polish import Factor, factorize, polish
+from .products import matvec
 from .residuals import Measure, Point
 from .screen import Clean, screen
 from .status import Status
@@ -31,6 +32,12 @@ class Outcome:
     residuals: Residuals
     status: Tensor
     iterations: Tensor
+
+    def slack(self, data: QPData, x: Tensor) -> Tensor:
+        """h - Gx with the h that was given: +inf stays."""
+        G, h = self.clean.W[:, self.clean.k :], data.h
+        finite = self.clean.rhs[:, self.clean.k :] - matvec(G, x)
+        return torch.where(h == torch.inf, h, finite)
 
 
 def run(data: QPData, eps: float, eps_abs: float | None, max_iter: int, rejected: Tensor | None = None) -> Outcome:

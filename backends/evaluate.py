@@ -7,6 +7,7 @@ order and works under vmap.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -72,6 +73,11 @@ def batch_of(tensors: Iterable[Tensor]) -> int:
     return 0 if 0 in sizes else max(sizes, default=1)
 
 
+def flat(x: Tensor) -> Tensor:
+    """(B, number of entries), also where B is zero."""
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+
 def _viewable(key: Key) -> bool:
     """Whether torch can take this index as a view: no arrays, no negative steps."""
     return key.basic and not any(isinstance(part, slice) and (part.step or 1) < 0 for part in key.entries)
@@ -84,8 +90,7 @@ def _positions(program: Program, step: Step) -> np.ndarray[Any, np.dtype[np.int6
 
 
 def _gather(x: Tensor, positions: Tensor, shape: Shape) -> Tensor:
-    flat = x.reshape(x.shape[0], -1)
-    return flat.index_select(1, positions).reshape(x.shape[0], *shape)
+    return flat(x).index_select(1, positions).reshape(x.shape[0], *shape)
 
 
 def _call(function: Callable[..., Any], arguments: list[Tensor], shape: Shape, batched: bool) -> Tensor:
@@ -170,7 +175,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "add": _same(torch.add),
     "negate": _same(torch.neg),
     "sum": _sum,
-    "index": lambda shape, x, key, **data: x[(slice(None), *key.value)],
+    "index": lambda target, x, key, shape: x[(slice(None), *key.value)],
     "reshape": lambda target, x, shape: x.reshape(x.shape[0], *target),
     "transpose": lambda shape, x, axes: x.permute(0, *(axis + 1 for axis in axes)),
     "broadcast_to": _broadcast_to,

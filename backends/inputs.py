@@ -138,7 +138,7 @@ def _batch(name: str, tensor: Tensor, shape: Shape) -> Shape:
 def _flat(tensor: Tensor, own: Shape, joint: Shape, shape: Shape) -> Tensor:
     if math.prod(own) == 1 and math.prod(joint) != 1:
         return tensor.reshape(1, *shape)
-    return tensor.expand(*joint, *shape).reshape(math.prod(joint), *shape)
+    return tensor.expand((*joint, *shape)).reshape(math.prod(joint), *shape)
 
 
 def _name(leaf: Any, keys: Mapping[str, str], order: Sequence[str]) -> str:
@@ -154,7 +154,7 @@ def _name(leaf: Any, keys: Mapping[str, str], order: Sequence[str]) -> str:
 
 
 def _unknown(name: str, order: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, order, 1)
+    near = difflib.get_close_matches(name, order, 1, cutoff=0.5)
     return f"unknown input {name!r}{f', did you mean {near[0]!r}?' if near else ''}; expected {', '.join(order) or 'none'}"
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -44,7 +43,7 @@ def initial(item: Input, value: Any) -> nn.Parameter:
     if isinstance(value, nn.Parameter):
         _check_shape(item, value)
         return value
-    tensor = value.detach().clone() if isinstance(value, Tensor) else torch.tensor(np.asarray(value))
+    tensor = value.detach().clone() if isinstance(value, Tensor) else torch.tensor(value)
     if not tensor.dtype.is_floating_point:
         tensor = tensor.to(torch.get_default_dtype())
     _check_shape(item, tensor)

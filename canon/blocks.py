@@ -8,6 +8,7 @@ three blocks at once: for a weighted square of E x + e it adds 2 E'WE to Q, 2 E'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,10 +61,10 @@ class Block:
             builder.add(multiplied(Fixed(part), placed.term), 0, placed.col)
         return builder.finish()
 
-    def describe(self) -> str:
-        """Constant and routes in words."""
+    def describe(self, sizes: Sequence[int]) -> str:
+        """Constant and routes in words; ``sizes`` are those of the program's slots."""
         parts = [f"constant ({self.constant.nnz})"] if self.constant.nnz else []
-        parts += [f"{_route(entries, self)} %{entries.slot}" for entries in self.entries]
+        parts += [f"{_route(entries, self.shape, sizes[entries.slot])} %{entries.slot}" for entries in self.entries]
         parts += [f"product {' '.join(_factor_text(f) for f in placed.term)}" for placed in self.products]
         return " + ".join(parts) or "zero"
 
@@ -77,9 +78,11 @@ class Gram:
     weight: Block
     P: Factor | None
 
-    def describe(self) -> str:
+    def describe(self, sizes: Sequence[int]) -> str:
+        """The parts in words."""
+        E, e, weight = (block.describe(sizes) for block in (self.E, self.e, self.weight))
         middle = "" if self.P is None else f", P {_factor_text(self.P)}"
-        return f"gram of E = {self.E.describe()}, e = {self.e.describe()}, weight {self.weight.describe()}{middle}"
+        return f"gram of E = {E}, e = {e}, weight {weight}{middle}"
 
 
 @dataclass
@@ -115,17 +118,17 @@ class BlockBuilder:
         return Block(constant, tuple(self._entries), tuple(self._products))
 
 
-def is_view(entries: Entries, shape: tuple[int, int]) -> bool:
-    """Whether the entries fill the whole block in the parameter's own order."""
+def is_view(entries: Entries, shape: tuple[int, int], size: int) -> bool:
+    """Whether the whole parameter, of ``size`` entries, fills the whole block in its own order."""
     rows, cols = shape
     places = entries.rows * cols + entries.cols
     every = np.arange(rows * cols)
-    return len(places) == rows * cols and np.array_equal(places, every) and np.array_equal(entries.source, every)
+    return len(places) == rows * cols == size and np.array_equal(places, every) and np.array_equal(entries.source, every)
 
 
-def _route(entries: Entries, block: Block) -> str:
+def _route(entries: Entries, shape: tuple[int, int], size: int) -> str:
     uniform = len(entries.weight) > 0 and np.ptp(entries.weight) == 0
-    if not is_view(entries, block.shape) or not uniform:
+    if not is_view(entries, shape, size) or not uniform:
         return "scatter"
     return "view" if entries.weight[0] == 1 else f"scale {entries.weight[0]:g}"
 

@@ -132,20 +132,20 @@ class ParamQP:
             if any(slot >= len(self.program.steps) for slot in block.slots):
                 raise InternalError(f"simplify: {name} reads a slot that does not exist\n{self}")
             for entries in block.entries:
-                size = int(np.prod(self.program.steps[entries.slot].shape))
-                if entries.source.max(initial=-1) >= size:
+                if entries.source.max(initial=-1) >= self.program.sizes[entries.slot]:
                     raise InternalError(f"simplify: {name} reads beyond slot {entries.slot}\n{self}")
         for multiplier in self.multipliers:
             if multiplier.source.array.max(initial=-1) >= k + m + 2 * n:
                 raise InternalError(f"simplify: the multiplier of {multiplier.name} does not exist\n{self}")
 
     def __str__(self) -> str:
+        sizes = self.program.sizes
         lines = [f"ParamQP    n = {self.n}, m = {self.m}, k = {self.k}"]
         lines += [f"input      {i.name} {i.shape} {' '.join(i.attributes.declared)}".rstrip() for i in self.inputs]
         lines += [f"program    {line}" for line in str(self.program).splitlines()]
         lines += [f"check      %{check.slot} {' '.join(check.attributes.declared)}" for check in self.checks]
-        lines += [f"{name:<10} {block.shape} {block.describe()}" for name, block in self.blocks.items()]
-        lines += [f"gram       {gram.describe()}" for gram in self.grams]
+        lines += [f"{name:<10} {block.shape} {block.describe(sizes)}" for name, block in self.blocks.items()]
+        lines += [f"gram       {gram.describe(sizes)}" for gram in self.grams]
         lines += [f"variable   {v.name} {v.shape} = x[{v.start}:{v.start + v.size}]" for v in self.variables]
         lines += [f"multiplier {d.name} {d.shape} = {self._rows(d)}" for d in self.multipliers]
         return "\n".join(lines)

@@ -56,6 +56,11 @@ class Program:
         """Names read by the program."""
         return tuple(dict(step.data)["name"] for step in self.steps if step.op == "input")
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of entries of every slot."""
+        return tuple(int(np.prod(step.shape)) for step in self.steps)
+
     def verify(self) -> None:
         """Slots are written before they are read."""
         for slot, step in enumerate(self.steps):

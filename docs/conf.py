@@ -14,6 +14,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+autodoc_inherit_docstrings = False  # what torch or an enum says of itself is not ours
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 html_theme = "furo"

@@ -216,6 +216,12 @@ class Expression:
         raise usage(f"NumPy's {name} was given an expression", self, "it has no value yet", f"write kr.{name}")
 
 
+class Operation(Expression):
+    """An atom applied to arguments. A sibling of the leaves: were it their base, Python would turn ``a + b == x`` around."""
+
+    __slots__ = ()
+
+
 class Constant(Expression):
     """A number or array, float64. Accepts NumPy arrays, Python numbers, lists, SciPy sparse matrices and torch tensors."""
 
@@ -331,7 +337,7 @@ def apply(name: str, *arguments: Any, **data: Any) -> Expression:
     if atom.value is not None and args and all(isinstance(argument, Constant) for argument in args):
         with np.errstate(all="ignore"):
             return Constant(atom.value(*(argument.value for argument in args if isinstance(argument, Constant)), **data))
-    node = Expression()
+    node = Operation()
     node.atom, node.args, node.data, node.shape, node.span = atom, args, data, shape, here()
     node.sign = atom.sign(args, data)
     node.form, node.curvature = _form_and_curvature(atom, args, data)

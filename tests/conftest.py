@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 hypothesis.settings.register_profile("karush", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("karush")
 
+# The problems here are small: on a busy machine, threads that wait for each other cost ten times what they save.
+torch.set_num_threads(1)
+
 os.environ.setdefault("MPLBACKEND", "Agg")  # pictures are written, never shown
 
 

@@ -54,10 +54,15 @@ def test_exceptions_name_files_that_exist() -> None:
 
 
 def test_nobody_imports_a_root_folder_by_its_own_name() -> None:
-    folders = [ROOT / name for name in (*FOLDERS, "src", "tests", "examples", "benchmarks", "docs")]
-    files = [path for folder in folders if folder.is_dir() for path in sources(folder)]
-    wrong = [arrow for path in files for arrow in imports(path, "karush") if arrow.module.split(".")[0] in FOLDERS]
-    assert [str(arrow) for arrow in wrong] == []
+    packages = {folder: f"karush.{folder}" for folder in FOLDERS} | {"src": "karush"}
+    wrong = [
+        str(arrow)
+        for name in (*FOLDERS, "src", "tests", "examples", "benchmarks", "docs")
+        for path in sources(ROOT / name)
+        for arrow in imports(path, packages.get(name, name))
+        if arrow.module.split(".")[0] in FOLDERS
+    ]
+    assert wrong == []
 
 
 def test_the_walk_sees_an_arrow_that_points_up(tmp_path: Path) -> None:

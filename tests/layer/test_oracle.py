@@ -11,8 +11,12 @@ import catalogue
 import karush as kr
 from karush.dsl.cvxpy_export import CvxpyModel
 
+# cvxpy tells which of its canonicalizers it uses for N-dimensional expressions; the answer is the same.
+pytestmark = pytest.mark.filterwarnings("ignore:The problem includes expressions that don't support CPP backend")
+
 BATCH = 3
-UNIQUE_DUALS = sorted(set(catalogue.CASES) - {"nested", "advanced index", "diag", "constant objective"})
+# Multipliers are not unique where several rows say the same thing at the solution: x >= 0 beside the rows of |x|, ties of a max.
+UNIQUE_DUALS = sorted(set(catalogue.CASES) - {"portfolio", "max"})
 
 
 def oracle(problem: kr.Problem, item: dict[str, np.ndarray]) -> CvxpyModel:
@@ -75,7 +79,8 @@ def test_gradients_pass_gradcheck(name: str) -> None:
         solution = layer(**{key: _symmetric(problem, key, value) for key, value in zip(inputs, values, strict=True)})
         return sum((weight * solution[v]).sum() for v, weight in weights.items()) + 0.1 * solution.objective.sum()
 
-    assert torch.autograd.gradcheck(loss, tuple(inputs.values()), eps=1e-6, atol=2e-5, rtol=1e-4)
+    # Fast mode compares along random directions: two solves an input instead of two an entry.
+    assert torch.autograd.gradcheck(loss, tuple(inputs.values()), eps=1e-6, atol=2e-5, rtol=1e-4, fast_mode=True)
 
 
 def _symmetric(problem: kr.Problem, name: str, value: torch.Tensor) -> torch.Tensor:
