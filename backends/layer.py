@@ -187,7 +187,7 @@ def compile(
     *,
     inputs: Sequence[Parameter | str] | None = None,
     outputs: Sequence[Output] | Output | None = None,
-    weights: Mapping[Parameter | str, Any] | None = None,
+    weights: Mapping[Any, Any] | None = None,
     backend: str = "auto",
     eps: float | None = None,
     eps_abs: float | None = None,
@@ -281,9 +281,9 @@ def _unusable(data: QPData) -> Tensor:
     bad = torch.zeros((), dtype=torch.bool, device=data.p.device)
     for block in (data.Q, data.p, data.G, data.A, data.b):
         bad = bad | ~torch.isfinite(block.detach()).flatten(1).all(1)
-    for block in (data.h, data.lb, data.ub):
-        if block is not None:
-            bad = bad | torch.isnan(block.detach()).flatten(1).any(1)
+    for limit in (data.h, data.lb, data.ub):
+        if limit is not None:
+            bad = bad | torch.isnan(limit.detach()).flatten(1).any(1)
     return bad
 
 

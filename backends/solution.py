@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -176,9 +177,14 @@ class _Names(dict[str, str]):
         raise InputError(f"a variable or parameter of another model was asked for; this one has {', '.join(self.values())}")
 
 
+def _unflatten(children: Any, context: Any) -> Solution:
+    raw, data, constant, inputs = children
+    return Solution(raw, data, constant, inputs, context)
+
+
 pytree.register_pytree_node(
     Solution,
     lambda s: ([s.raw, s.data, s.constant, s.inputs], s.context),
-    lambda children, context: Solution(*children, context=context),
+    _unflatten,
     serialized_type_name="karush.Solution",
 )

@@ -65,4 +65,5 @@ def _check_shape(item: Input, tensor: Tensor) -> None:
 def _root(P: Tensor) -> Tensor:
     """A matrix R with R R' = P for positive semidefinite P."""
     eigenvalues, V = torch.linalg.eigh(P)
-    return V * eigenvalues.clamp(min=0).sqrt()
+    root: Tensor = V * eigenvalues.clamp(min=0).sqrt()
+    return root

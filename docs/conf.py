@@ -17,6 +17,7 @@ myst_heading_anchors = 3
 autodoc_inherit_docstrings = False  # what torch or an enum says of itself is not ours
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+smartquotes = False  # x' is a transpose
 html_theme = "furo"
 html_title = f"karush {version}"
 

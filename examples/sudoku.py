@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -192,8 +193,9 @@ def train(boards: Boards, epochs: int, seed: int, batch: int = 150) -> tuple[nn.
 def draw(layer: nn.Module, boards: Boards, history: list[tuple[Score, Score]], path: Path) -> None:
     """Three test puzzles with the layer's answers, and the learning curve beside the paper's."""
     figure = plt.figure(figsize=(12, 5), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.3])
-    axes = left.subplots(2, 3)
+    halves: Any = figure.subfigures(1, 2, width_ratios=[1, 1.3])
+    left, right = halves
+    axes = np.asarray(left.subplots(2, 3))
     split = len(boards.puzzle) * 9 // 10
     puzzles, solutions = boards.puzzle[split : split + 3], boards.solution[split : split + 3]
     answers = evaluate(layer, one_hot(puzzles), 3).reshape(-1, 4, 4, DIGITS).argmax(3).numpy() + 1
@@ -202,7 +204,7 @@ def draw(layer: nn.Module, boards: Boards, history: list[tuple[Score, Score]], p
         _board(axes[1, column], answers[column], puzzles[column], solutions[column])
     axes[0, 1].set_title("test puzzles")
     axes[1, 1].set_title("the layer's answers")
-    axis = right.subplots()
+    axis: Any = right.subplots()
     floor = 2e-4
     epochs = range(1, len(history) + 1)
     axis.plot(epochs, [max(tested.invalid, floor) for _, tested in history], "o-", color="C0", label="karush, test")
@@ -218,7 +220,7 @@ def draw(layer: nn.Module, boards: Boards, history: list[tuple[Score, Score]], p
     plt.close(figure)
 
 
-def _board(axis: plt.Axes, digits: np.ndarray, puzzle: np.ndarray, solution: np.ndarray) -> None:
+def _board(axis: Any, digits: np.ndarray, puzzle: np.ndarray, solution: np.ndarray) -> None:
     axis.set(xlim=(0, 4), ylim=(4, 0), aspect="equal", xticks=[], yticks=[])
     for line in range(5):
         width = 2.0 if line % 2 == 0 else 0.6

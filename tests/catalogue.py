@@ -7,6 +7,7 @@ respecting declared attributes. Everything that compares with an oracle runs ove
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +23,12 @@ def x4() -> kr.Variable:
     return kr.Variable(4, name="x")
 
 
-def near(x: kr.Variable) -> object:
+def near(x: kr.Variable) -> kr.Expression:
     """A strictly convex cost around a parameter, which makes the solution unique."""
     return kr.sum_squares(x - kr.Parameter(x.shape, name="c"))
 
 
-def vector(objective: Callable[[kr.Variable], object], *rows: Callable[[kr.Variable], object]) -> Callable[[], kr.Problem]:
+def vector(objective: Callable[[kr.Variable], Any], *rows: Callable[[kr.Variable], Any]) -> Callable[[], kr.Problem]:
     """A problem in x of length 4: near(x) + objective(x)."""
 
     def build() -> kr.Problem:
@@ -37,7 +38,7 @@ def vector(objective: Callable[[kr.Variable], object], *rows: Callable[[kr.Varia
     return build
 
 
-def matrix(objective: Callable[[kr.Variable], object], *rows: Callable[[kr.Variable], object]) -> Callable[[], kr.Problem]:
+def matrix(objective: Callable[[kr.Variable], Any], *rows: Callable[[kr.Variable], Any]) -> Callable[[], kr.Problem]:
     """A problem in X of shape (3, 4)."""
 
     def build() -> kr.Problem:
@@ -102,7 +103,7 @@ def _linear_program() -> kr.Problem:
     return kr.Problem(kr.Minimize(par(4, name="c") @ x), [x >= -1, x <= 1, kr.sum(x) == 0.5])
 
 
-def _function(x: kr.Variable) -> object:
+def _function(x: kr.Variable) -> kr.Expression:
     theta = par(4)
     return kr.sum(kr.multiply(kr.function(torch.exp, theta, shape=4, nonneg=True), kr.square(x)))
 

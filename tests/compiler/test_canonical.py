@@ -7,6 +7,7 @@ exactly, for random rational values of the parameters.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import karush as kr
 from karush.canon.canonicalize import canonicalize
 from karush.canon.factors import Fixed
 
+Derived = tuple[Any, list[Any], list[Any]]  # the objective, the inequalities <= 0 and the equalities == 0, in sympy
 W = np.array([[1.0, 2, 0, -1], [0, 1, 3, 1]])
 
 
@@ -24,11 +26,11 @@ def x4() -> kr.Variable:
     return kr.Variable(4, name="x")
 
 
-def ridge() -> tuple[kr.Problem, Callable[..., tuple[object, list[object], list[object]]]]:
+def ridge() -> tuple[kr.Problem, Callable[..., Derived]]:
     x, B, y, g = x4(), kr.Parameter((3, 4), name="B"), kr.Parameter(3, name="y"), kr.Parameter(name="g", nonneg=True)
     problem = kr.Problem(kr.Minimize(kr.sum_squares(B @ x - y) + g * kr.sum_squares(x)), [W @ x <= y[:2], kr.sum(x) == g])
 
-    def symbols(x: sympy.Matrix, B: sympy.Matrix, y: sympy.Matrix, g: sympy.Matrix) -> tuple[object, list[object], list[object]]:
+    def symbols(x: sympy.Matrix, B: sympy.Matrix, y: sympy.Matrix, g: sympy.Matrix) -> Derived:
         r = B * x - y
         cost = (r.T * r)[0] + g[0] * (x.T * x)[0]
         rows = sympy.Matrix(W.astype(int).tolist()) * x - sympy.Matrix(y[:2])
@@ -37,12 +39,12 @@ def ridge() -> tuple[kr.Problem, Callable[..., tuple[object, list[object], list[
     return problem, symbols
 
 
-def form() -> tuple[kr.Problem, Callable[..., tuple[object, list[object], list[object]]]]:
+def form() -> tuple[kr.Problem, Callable[..., Derived]]:
     x, P, c, w = x4(), kr.Parameter((4, 4), name="P", PSD=True), kr.Parameter(4, name="c"), kr.Parameter(4, name="w", nonneg=True)
     cost = 0.5 * kr.quad_form(x - c, P) + kr.sum(kr.multiply(w, kr.square(2 * x + 1))) + (c * w) @ x
     problem = kr.Problem(kr.Minimize(cost), [2 * kr.cumsum(x) + kr.diff(kr.hstack([x, 0.0])) <= c, (W @ x) * kr.sum(c) == 1])
 
-    def symbols(x: sympy.Matrix, P: sympy.Matrix, c: sympy.Matrix, w: sympy.Matrix) -> tuple[object, list[object], list[object]]:
+    def symbols(x: sympy.Matrix, P: sympy.Matrix, c: sympy.Matrix, w: sympy.Matrix) -> Derived:
         d = x - c
         cost = (d.T * P * d)[0] / 2 + sum(w[i] * (2 * x[i] + 1) ** 2 + c[i] * w[i] * x[i] for i in range(4))
         shifted = [*x[1:], sympy.Integer(0)]
@@ -52,11 +54,11 @@ def form() -> tuple[kr.Problem, Callable[..., tuple[object, list[object], list[o
     return problem, symbols
 
 
-def nested() -> tuple[kr.Problem, Callable[..., tuple[object, list[object], list[object]]]]:
+def nested() -> tuple[kr.Problem, Callable[..., Derived]]:
     x, R, S = x4(), kr.Parameter((2, 3), name="R"), kr.Parameter((3, 4), name="S")
     problem = kr.Problem(kr.Minimize(3 * kr.sum_squares(R @ (S @ x) - 1)), [R @ (S @ x) >= -1])
 
-    def symbols(x: sympy.Matrix, R: sympy.Matrix, S: sympy.Matrix) -> tuple[object, list[object], list[object]]:
+    def symbols(x: sympy.Matrix, R: sympy.Matrix, S: sympy.Matrix) -> Derived:
         r = R * S * x
         return 3 * sum((entry - 1) ** 2 for entry in r), [-1 - entry for entry in r], []
 
@@ -64,14 +66,14 @@ def nested() -> tuple[kr.Problem, Callable[..., tuple[object, list[object], list
 
 
 @pytest.mark.parametrize("model", [ridge, form, nested])
-def test_blocks_are_the_derivatives(model: Callable[[], tuple[kr.Problem, Callable[..., object]]]) -> None:
+def test_blocks_are_the_derivatives(model: Callable[[], tuple[kr.Problem, Callable[..., Derived]]]) -> None:
     problem, symbols = model()
     rng = np.random.default_rng(2)
     values = {name: _draw(leaf, rng) for name, leaf in problem.parameters.items()}
     data = kr.compile(problem).standard_form(**{name: torch.tensor(value) for name, value in values.items()})
     x = sympy.Matrix(sympy.symbols("x0:4"))
     exact = {name: sympy.Matrix(np.atleast_1d(value).astype(int).tolist()) for name, value in values.items()}
-    cost, inequalities, equalities = symbols(x=x, **exact)  # type: ignore[misc]  # one model, one signature
+    cost, inequalities, equalities = symbols(x=x, **exact)
     at_zero = dict.fromkeys(x, 0)
     _same(data.Q[0], sympy.hessian(cost, x))
     _same(data.p[0], sympy.Matrix([cost]).jacobian(x).T.subs(at_zero))

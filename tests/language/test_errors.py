@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ WRONG: list[tuple[type[ModelError], str, str, Callable[[], Any]]] = [
     (DefinitionError, "N02", "requires grad", lambda: x + torch.ones(4, requires_grad=True)),
     (DefinitionError, "N02", "NaN", lambda: x + np.nan),
     (DefinitionError, "N02", "real numbers", lambda: x + "a"),
-    (DefinitionError, "N03", "Minimize", lambda: kr.Problem(kr.sum(x))),
+    (DefinitionError, "N03", "Minimize", lambda: kr.Problem(cast(Any, kr.sum(x)))),
     (DefinitionError, "N03", "bool", lambda: minimize(kr.sum(x), True)),
     (DefinitionError, "N03", "have it", lambda: minimize(kr.sum(x) + kr.Variable(name="x"))),
     (DefinitionError, "N03", "share it", lambda: minimize(kr.Parameter(4, name="x") @ x)),

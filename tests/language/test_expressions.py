@@ -72,7 +72,15 @@ def test_arrays_and_tensors_on_the_left_defer() -> None:
     assert (x == 1).shape == (4,)
 
 
-Facts = tuple[str, str]
+def test_equalities_keep_their_sides() -> None:
+    """A multiplier's sign depends on it, and Python prefers the right side's method where its class derives from the left's."""
+    variable, parameter = kr.Variable(4, name="x"), kr.Parameter(name="p")
+    total = kr.sum(variable)
+    assert (total == parameter).left is total
+    assert (total == variable[0]).left is total
+    assert (parameter == total).left is parameter
+
+
 x, y = kr.Variable(4, name="x"), kr.Variable(4, name="y", nonneg=True)
 g, p = kr.Parameter(name="g", nonneg=True), kr.Parameter(name="p")
 
@@ -163,6 +171,7 @@ def test_expressions_copy_and_pickle() -> None:
     for twin in (pickle.loads(pickle.dumps(expression)), copy.deepcopy(expression)):
         assert repr(twin) == repr(expression)
         assert twin.span is not None
+        assert expression.span is not None
         assert twin.span.resolve() == expression.span.resolve()
 
 

@@ -158,6 +158,7 @@ def test_shared_inputs_get_the_sum() -> None:
     for item in v:
         own = gamma.detach().clone().requires_grad_()
         layer(gamma=own, mu=item)["x"].square().sum().backward()
+        assert own.grad is not None
         total += own.grad
     torch.testing.assert_close(gamma.grad, total, rtol=1e-11, atol=1e-12)
 
@@ -281,6 +282,7 @@ def test_raise_names_the_items_and_the_conflict() -> None:
     assert "'upper'" in message
     assert list(caught.value.indices) == [1]
     assert caught.value.solution.ok.tolist() == [True, False, True]
+    assert isinstance(caught.value.solution, kr.Solution)
     torch.testing.assert_close(caught.value.solution["x"][0], torch.ones(2))
 
 

@@ -77,7 +77,10 @@ def test_gradients_pass_gradcheck(name: str) -> None:
 
     def loss(*values: torch.Tensor) -> torch.Tensor:
         solution = layer(**{key: _symmetric(problem, key, value) for key, value in zip(inputs, values, strict=True)})
-        return sum((weight * solution[v]).sum() for v, weight in weights.items()) + 0.1 * solution.objective.sum()
+        total: torch.Tensor = 0.1 * solution.objective.sum()
+        for v, weight in weights.items():
+            total = total + (weight * solution[v]).sum()
+        return total
 
     # Fast mode compares along random directions: two solves an input instead of two an entry.
     assert torch.autograd.gradcheck(loss, tuple(inputs.values()), eps=1e-6, atol=2e-5, rtol=1e-4, fast_mode=True)
@@ -106,7 +109,10 @@ def test_gradients_agree_with_differences_of_the_oracle(name: str) -> None:
         (weight * oracle(problem, {k: v + sign * step * direction[k] for k, v in item.items()}).variables[variable].value).sum()
         for sign in (1, -1)
     ]
-    ours = sum(float((inputs[key].grad * torch.tensor(d)).sum()) for key, d in direction.items() if inputs[key].grad is not None)
+    ours = 0.0
+    for key, tensor in inputs.items():
+        if tensor.grad is not None:
+            ours += float((tensor.grad * torch.tensor(direction[key])).sum())
     difference = (moved[0] - moved[1]) / (2 * step)
     assert abs(ours - difference) <= 1e-4 * max(1, abs(difference))  # Clarabel's 1e-9 over a step of 1e-4, and curvature
 

@@ -1,0 +1,1 @@
+"""Side-by-side measurements of karush and its peers."""

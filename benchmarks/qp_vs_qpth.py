@@ -1,0 +1,126 @@
+"""karush beside qpth, in one process: forward and backward with all six gradients, dense random problems, float64.
+
+qpth runs twice: with its default tolerance, 1e-12, which it never meets and leaves by stagnation, and with 1e-8, ours. It returns no
+duals, so that its residuals are those of x with the best multipliers for it, found by non-negative least squares on the active rows;
+its feasibility is exact arithmetic on x.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from qpth.qp import QPFunction
+from scipy.optimize import nnls
+from torch import Tensor
+
+import karush as kr
+from benchmarks.random_qps import random_qps
+
+SIZES = [(5, 10, 0), (10, 20, 5), (20, 40, 5), (50, 50, 10), (100, 100, 20)]
+Layer = Callable[..., Tensor]
+
+
+class Times(NamedTuple):
+    """Milliseconds."""
+
+    forward: float
+    backward: float
+
+
+def ours(*tensors: Tensor) -> Tensor:
+    return kr.solve_qp(*tensors).x
+
+
+def qpth(eps: float) -> Layer:
+    def solve(Q: Tensor, p: Tensor, G: Tensor, h: Tensor, A: Tensor, b: Tensor) -> Tensor:
+        empty = torch.empty(0, dtype=Q.dtype, device=Q.device)
+        equalities = (A, b) if A.shape[1] else (empty, empty)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            x: Tensor = QPFunction(verbose=-1, eps=eps)(Q, p, G, h, *equalities)
+        return x
+
+    return solve
+
+
+LAYERS: dict[str, Layer] = {"karush": ours, "qpth 1e-12": qpth(1e-12), "qpth 1e-8": qpth(1e-8)}
+
+
+def once(layer: Layer, problem: list[Tensor], weight: Tensor) -> Times:
+    """One forward and backward pass."""
+    leaves = [tensor.detach().requires_grad_() for tensor in problem]
+    synchronize(weight)
+    start = time.perf_counter()
+    x = layer(*leaves)
+    synchronize(weight)
+    middle = time.perf_counter()
+    (x * weight).sum().backward()
+    synchronize(weight)
+    return Times(1e3 * (middle - start), 1e3 * (time.perf_counter() - middle))
+
+
+def synchronize(tensor: Tensor) -> None:
+    if tensor.is_cuda:
+        torch.cuda.synchronize()
+
+
+def residual(problem: list[Tensor], x: Tensor) -> float:
+    """The worst over all items of the scaled residuals of x, recomputed in NumPy from the data."""
+    worst = 0.0
+    for Q, p, G, h, A, b, point in zip(*(tensor.cpu().numpy() for tensor in (*problem, x)), strict=True):
+        size = np.abs(point)
+        primal = np.maximum(G @ point - h, 0) / (np.minimum(1, np.abs(G).max(1)) + np.abs(h) + np.abs(G) @ size)
+        equal = np.abs(A @ point - b) / (1e-300 + np.minimum(1, np.abs(A).max(1, initial=0)) + np.abs(b) + np.abs(A) @ size)
+        gradient = Q @ point + p
+        active = np.abs(G @ point - h) <= 1e-5 * (1 + np.abs(h))
+        columns = np.hstack([G[active].T, A.T, -A.T])
+        multipliers, _ = nnls(columns, -gradient, maxiter=50 * columns.shape[1] + 50) if columns.shape[1] else (np.zeros(0), 0.0)
+        dual = np.abs(gradient + columns @ multipliers)
+        terms = np.minimum(1, np.abs(p) + np.abs(Q).max(1)) + np.abs(Q) @ size + np.abs(p) + np.abs(columns) @ multipliers
+        worst = max(worst, primal.max(initial=0), equal.max(initial=0), (dual / terms).max())
+    return worst
+
+
+def compare(size: tuple[int, int, int], batch: int, repeats: int, device: str) -> None:
+    """Print a line per layer; repeats are interleaved, so that what else the machine does falls on all alike."""
+    problem = random_qps(batch, *size, device)
+    weight = torch.randn(batch, size[0], dtype=torch.float64).to(device)
+    for layer in LAYERS.values():
+        once(layer, problem, weight)
+    times: dict[str, list[Times]] = {name: [] for name in LAYERS}
+    for _ in range(repeats):
+        for name, layer in LAYERS.items():
+            times[name].append(once(layer, problem, weight))
+    totals = {name: median(t.forward + t.backward for t in runs) for name, runs in times.items()}
+    for name, runs in times.items():
+        forward, backward = median(t.forward for t in runs), median(t.backward for t in runs)
+        ratio = median((r.forward + r.backward) / (o.forward + o.backward) for r, o in zip(runs, times["karush"], strict=True))
+        print(
+            f"{str(size):>15} {name:<11}{forward:9.2f} {backward:9.2f} {totals[name]:9.2f} {ratio:7.2f}x "
+            f"{100 * backward / forward:7.1f} % {residual(problem, LAYERS[name](*problem).detach()):9.1e}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--quick", action="store_true", help="three repeats of the three small sizes")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    options = parser.parse_args()
+    print(f"torch {torch.__version__}, {options.device}, {torch.get_num_threads()} threads, batch {options.batch}, milliseconds")
+    print(f"{'(n, m, k)':>15} {'':<11}{'forward':>9} {'backward':>9} {'total':>9} {'':>8} {'bwd/fwd':>9} {'residual':>9}")
+    for size in SIZES[:3] if options.quick else SIZES:
+        compare(size, options.batch, 3 if options.quick else options.repeats, options.device)
+
+
+if __name__ == "__main__":
+    main()
