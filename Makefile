@@ -26,13 +26,15 @@ lint: $(VENV)/.test  ## ruff: format and rules
 types: $(VENV)/.test  ## mypy, strict
 	$(BIN)/mypy
 
-# The wheel is installed beside the dependencies, not over the editable install, and must win from a folder outside the tree.
+# Built from a copy, because an old build folder would slip deleted modules into the wheel. Installed beside the dependencies, not
+# over the editable install, and it must win from a folder outside the tree.
 # tests/house and the documents' tests speak of the repository, so they stay here.
 wheel: $(VENV)/.test  ## build the wheel and run the tests against it, outside the tree
 	@set -eu; away=$$(mktemp -d); trap 'rm -rf "$$away"' EXIT; \
 	export KARUSH_DATA="$${KARUSH_DATA:-$(CURDIR)/../shared/data}"; \
 	python="$(CURDIR)/$(BIN)/python"; \
-	"$$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir "$$away" .; \
+	mkdir "$$away/source"; cp -RP pyproject.toml README.md LICENSE src dsl canon backends "$$away/source"; \
+	"$$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir "$$away" "$$away/source"; \
 	"$$python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$$away/site" "$$away"/*.whl; \
 	cp -r pyproject.toml tests examples "$$away"; \
 	cd "$$away"; \
@@ -47,7 +49,7 @@ docs: $(VENV)/.docs  ## build docs/_build/html; a warning is an error
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) build dist docs/_build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("karush needs Python 3.11 or newer: make PYTHON=python3.13 ..." if sys.version_info < (3, 11) else 0)'

@@ -38,7 +38,7 @@ from .options import Options
 from .polish import Factor
 from .products import matvec, vecmat
 
-FACTOR = 6  # tensors that make up a factor
+FACTOR = 7  # tensors that make up a factor
 
 
 class Solve(Function):
@@ -60,7 +60,7 @@ class Solve(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         Q, p, G, h, A, b, lb, ub, x, y, z, *factor = ctx.saved_tensors
-        lower, upper, ok = factor[3], factor[4], factor[5].unsqueeze(1)
+        lower, upper, ok = factor[4], factor[5], factor[6].unsqueeze(1)
         g_x, g_y, g_z, g_lb, g_ub, g_s = (
             torch.zeros_like(like) if grad is None else torch.where(ok, grad, 0)
             for grad, like in zip(grads[:6], (x, y, z, x, x, z), strict=True)
@@ -83,7 +83,7 @@ class Solve(Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
         Q, p, G, h, A, b, lb, ub, x, y, z, *factor = ctx.saved_tensors
-        lower, upper, ok = factor[3], factor[4], factor[5].unsqueeze(1)
+        lower, upper, ok = factor[4], factor[5], factor[6].unsqueeze(1)
         dQ, dp, dG, dh, dA, db, dlb, dub = tangents[2:]
         r_x, r_y, r_z, r_w = (torch.zeros_like(part) for part in (x, y, z, x))
         if dQ is not None:
@@ -119,7 +119,7 @@ class KKTSolve(Function):
     @staticmethod
     def forward(*inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         Q, G, A, r_x, r_y, r_z, r_w, *factor = inputs
-        return linear.solve(Q, G, A, (r_x, r_y, r_z, r_w), Factor(*factor[:5]), factor[5])
+        return linear.solve(Q, G, A, (r_x, r_y, r_z, r_w), Factor(*factor[:6]), factor[6])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
@@ -130,7 +130,7 @@ class KKTSolve(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         Q, G, A, u_x, u_y, u_z, u_w, *factor = ctx.saved_tensors
-        ok = factor[5].unsqueeze(1)
+        ok = factor[6].unsqueeze(1)
         g = (torch.where(ok, grad, 0) for grad in grads)
         l_x, l_y, l_z, l_w = KKTSolve.apply(Q, G, A, *g, *factor)
         needs = ctx.needs_input_grad
@@ -142,7 +142,7 @@ class KKTSolve(Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
         Q, G, A, u_x, u_y, u_z, u_w, *factor = ctx.saved_tensors
-        ok = factor[5].unsqueeze(1)
+        ok = factor[6].unsqueeze(1)
         dQ, dG, dA, *dr = tangents[:7]
         r_x, r_y, r_z, r_w = (torch.zeros_like(u) if d is None else d for d, u in zip(dr, (u_x, u_y, u_z, u_w), strict=True))
         if dQ is not None:

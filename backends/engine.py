@@ -51,7 +51,7 @@ def run(data: QPData, eps: float, eps_abs: float | None, max_iter: int, rejected
     nothing = clean.p.new_zeros(B, n)
     if qp.inequalities:
         # Half of eps leaves room for the difference between the cheap test of the loop and the final one.
-        v, _, iterations = interior_point.solve(qp, eps / 2, max_iter)
+        v, iterations = interior_point.solve(qp, eps / 2, max_iter)
         x, w, z, s = v[:, :n] * d, v[:, n : n + k + m] * e, v[:, n + k : qp.cost.shape[1]], v[:, qp.cost.shape[1] :]
         holds = z > s
         always = torch.ones(B, k, dtype=torch.bool, device=x.device)
@@ -102,10 +102,10 @@ def _scaled(clean: Clean, measure: Measure, d: Tensor, e: Tensor) -> Scaled:
     B, n, k = clean.batch, clean.Q.shape[2], clean.k
     Q = clean.Q * d.unsqueeze(2) * d.unsqueeze(1)
     W = clean.W * e.unsqueeze(2) * d.unsqueeze(1)
-    size = max(Q.shape[0], W.shape[0])
-    T = torch.cat([Q.expand(size, -1, -1), W.expand(size, -1, -1)], 1)
     cost = [d * clean.p, -e * clean.rhs, *(-bound.rhs / d for bound in clean.bounds)]
     floors = measure.floors
+    largest = torch.maximum(Q.flatten(1).abs().amax(1), cost[0].abs().amax(1)).expand(B).unsqueeze(1)
+    unit = torch.where(largest > 0, largest, 1)
     # Rows and variables without any data get a floor of 1: dividing 0 by 0 must not look like an error.
     rows = torch.where(floors.rows > 0, floors.rows, 1)
     floor = [d * (floors.columns + clean.p.abs()), e * (rows + clean.rhs.abs())]
@@ -113,6 +113,6 @@ def _scaled(clean: Clean, measure: Measure, d: Tensor, e: Tensor) -> Scaled:
     expanded = [[part.expand(B, -1) for part in parts] for parts in (cost, floor)]
     coefficients = tuple(bound.coefficient for bound in clean.bounds)
     return Scaled(
-        T, T.mT.contiguous(), coefficients, torch.cat(expanded[0], 1), torch.cat(expanded[1], 1),
-        floors.objective.squeeze(1), n, k,
+        Q, W, W.mT.contiguous(), coefficients, torch.cat(expanded[0], 1), torch.cat(expanded[1], 1),
+        floors.objective.squeeze(1), unit, k,
     )  # fmt: skip

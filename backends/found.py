@@ -40,6 +40,7 @@ class Found(NamedTuple):
     L: Tensor
     scale: Tensor
     weight: Tensor
+    unit: Tensor
     lower: Tensor
     upper: Tensor
     ok: Tensor
@@ -51,7 +52,7 @@ class Found(NamedTuple):
     @property
     def factor(self) -> tuple[Tensor, ...]:
         """The fields of ``Factor``, and which items it holds for."""
-        return tuple(self[-6:])
+        return tuple(self[-7:])
 
     @property
     def solution(self) -> QPSolution:
@@ -78,7 +79,7 @@ def find(data: QPData, options: Options, rejected: Tensor | None) -> Found:
         x, w[:, :k], w[:, k:], z_lb, z_ub, outcome.slack(data, x),
         status, outcome.iterations, outcome.residuals.scaled, outcome.residuals.absolute, factor.weight[:, k:] > 0,
         ray.x, ray.y, ray.z, ray.z_lb, ray.z_ub,
-        L, factor.scale, factor.weight, factor.lower, factor.upper, ok,
+        L, factor.scale, factor.weight, factor.unit, factor.lower, factor.upper, ok,
     )  # fmt: skip
     if options.on_failure == "raise" and not bool(ok.all()):
         indices = (~ok).nonzero().squeeze(1)

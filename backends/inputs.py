@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..dsl.expression import Parameter, Variable
+from ..dsl.leaves import Parameter, Variable
 from .failure import InputError
 
 Shape = tuple[int, ...]

@@ -33,61 +33,84 @@ READ_BACK = 4  # iterations between looks at a device that is not the CPU
 
 @dataclass(frozen=True)
 class Scaled:
-    """An equilibrated problem. T = [Q; A; G] and its transpose, both laid out by rows.
+    """An equilibrated problem, W = [A; G]; Wt is W' laid out by rows, for products from either side.
 
     ``coefficients``: for each kind of bound, (·,n) with -1 (lower) or 1 (upper), 0 where absent. ``cost`` is (p, -b, -h), so that
     the duality gap is x'Qx + p'x - cost'(0,y,z). ``floor``: least normalisers of the residuals (r_x, r_y, r_z), and of the gap.
+    ``unit`` (B,1): size of the objective, which regularisation is relative to.
     """
 
-    T: Tensor
-    Tt: Tensor
+    Q: Tensor
+    W: Tensor
+    Wt: Tensor
     coefficients: tuple[Tensor, ...]
     cost: Tensor
     floor: Tensor
     gap_floor: Tensor
-    n: int
+    unit: Tensor
     k: int
+
+    @property
+    def n(self) -> int:
+        return self.Q.shape[2]
 
     @property
     def inequalities(self) -> int:
         """M: rows of G and bounds."""
         return self.cost.shape[1] - self.n - self.k
 
-    def forward(self, x: Tensor, first: int = 0) -> Tensor:
-        """(Qx, Ax, Cx) from component ``first`` on."""
-        Tx = vecmat(x, self.Tt[:, :, first:])
-        return torch.cat([Tx, *(e * x for e in self.coefficients)], 1) if self.coefficients else Tx
+    def rows(self, x: Tensor) -> Tensor:
+        """(Ax, Cx)."""
+        Wx = vecmat(x, self.Wt)
+        return torch.cat([Wx, *(e * x for e in self.coefficients)], 1) if self.coefficients else Wx
 
-    def adjoint(self, w: Tensor, first: int = 0) -> Tensor:
-        """Qx + A'y + C'z for w = (x, y, z), or A'y + C'z for w = (y, z) with ``first`` = n."""
-        rows = self.T.shape[1] - first
-        result = vecmat(w[:, :rows], self.T[:, first:])
+    def columns(self, w: Tensor) -> Tensor:
+        """A'y + C'z for w = (y, z)."""
+        rows = self.W.shape[1]
+        if not self.coefficients:
+            return vecmat(w, self.W)
+        result = vecmat(w[:, :rows], self.W)
         for i, e in enumerate(self.coefficients):
             result = torch.addcmul(result, e, w[:, rows + i * self.n : rows + (i + 1) * self.n])
         return result
 
+    def diagonal(self, D: Tensor) -> Tensor:
+        """The diagonal that joins Q + W'DW: regularisation, and the weights of bounds."""
+        total = kkt.RHO[D.dtype] * self.unit
+        for i, e in enumerate(self.coefficients):
+            first = self.W.shape[1] + i * self.n
+            total = torch.addcmul(total, D[:, first : first + self.n], e.abs())
+        return total
 
-def solve(qp: Scaled, eps: float, max_iter: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best iterate v = (x, y, z, s) of every item, its merit (largest scaled residual), and iterations taken."""
-    n, k, M = qp.n, qp.k, qp.inequalities
-    dtype = qp.T.dtype
-    W, Wt = qp.T[:, n:], qp.Tt[:, :, n:]
-    Q = qp.T[:, :n] + kkt.RHO[dtype] * torch.eye(n, dtype=dtype, device=qp.T.device)
-    v = _start(qp, Q, W, Wt)
-    B = v.shape[0]
-    D = v.new_full((B, k + M), 1 / kkt.DELTA[dtype])
-    best = v
-    merit = v.new_full((B,), torch.inf)
-    active = torch.ones(B, dtype=torch.bool, device=v.device)
-    iterations = torch.zeros(B, dtype=torch.int32, device=v.device)
+    def select(self, items: Tensor) -> Scaled:
+        """The problems of these items alone; what is shared stays shared."""
+
+        def take(tensor: Tensor) -> Tensor:
+            return tensor if tensor.shape[0] == 1 else tensor.index_select(0, items)
+
+        parts = (take(part) for part in (self.Q, self.W, self.Wt))
+        rest = (take(part) for part in (self.cost, self.floor, self.gap_floor, self.unit))
+        return Scaled(*parts, tuple(take(e) for e in self.coefficients), *rest, self.k)
+
+
+def solve(qp: Scaled, eps: float, max_iter: int) -> tuple[Tensor, Tensor]:
+    """The best iterate v = (x, y, z, s) of every item, and the iterations it took."""
+    n, k = qp.n, qp.k
+    last = n + k + qp.inequalities
+    work = kkt.Workspace(qp.cost.shape[0], n, qp.W.shape[1], qp.cost)
+    v = _start(qp, work)
+    D = (qp.unit / kkt.DELTA[v.dtype]).repeat(1, last - n)
+    best, merit = v, v.new_full((len(v),), torch.inf)
+    active = torch.ones_like(merit, dtype=torch.bool)
+    iterations = torch.zeros_like(merit, dtype=torch.int32)
     stalled = torch.zeros_like(iterations)
     for iteration in range(max_iter + 1):
-        x, w, z, s = v[:, :n], v[:, n : n + k + M], v[:, n + k : n + k + M], v[:, n + k + M :]
-        Tx = qp.forward(x)
-        r_x = qp.adjoint(v[:, : n + k + M]) + qp.cost[:, :n]
-        r_w = Tx[:, n:] + qp.cost[:, n:]
+        x, z, s = v[:, :n], v[:, n + k : last], v[:, last:]
+        Qx, Wx = vecmat(x, qp.Q), qp.rows(x)
+        r_x = Qx + qp.cost[:, :n] + qp.columns(v[:, n:last])
+        r_w = Wx + qp.cost[:, n:]
         r_w[:, k:] += s
-        now = _merit(qp, v, Tx, r_x, r_w)
+        now = _merit(qp, v, Qx, Wx, r_x, r_w)
         better = active & (now < merit)
         merit = torch.where(better, now, merit)
         best = torch.where(better.unsqueeze(1), v, best)
@@ -97,92 +120,81 @@ def solve(qp: Scaled, eps: float, max_iter: int) -> tuple[Tensor, Tensor, Tensor
             break
 
         torch.div(z, s, out=D[:, k:])
-        L, exists = kkt.factor(Q, W, Wt, D[:, : W.shape[1]], _diagonal(qp, D))
+        L, exists = work.factor(qp.Q, qp.W, qp.Wt, D[:, : qp.W.shape[1]], qp.diagonal(D))
         Dr = D * r_w
-        mu = torch.linalg.vecdot(s, z).unsqueeze(1) / M
+        mu = torch.linalg.vecdot(s, z).unsqueeze(1) / s.shape[1]
 
-        dw, ds, dx = _newton(qp, L, D, Dr, r_x, z, z, s)
-        dz = dw[:, k:]
-        alpha = _step(z, s, dz, ds, 1.0)
-        mu_affine = torch.linalg.vecdot(torch.addcmul(s, alpha, ds), torch.addcmul(z, alpha, dz)).unsqueeze(1) / M
+        _, dw, ds = _newton(qp, L, D, Dr, r_x, z, z, s)
+        alpha = _step(z, s, dw[:, k:], ds, 1.0)
+        mu_affine = torch.linalg.vecdot(s + alpha * ds, z + alpha * dw[:, k:]).unsqueeze(1) / s.shape[1]
         sigma = (mu_affine / mu) ** 3
 
-        q = z + (ds * dz - sigma * mu) / s
-        dw, ds, dx = _newton(qp, L, D, Dr, r_x, q, z, s)
+        q = z + (ds * dw[:, k:] - sigma * mu) / s
+        dx, dw, ds = _newton(qp, L, D, Dr, r_x, q, z, s)
         alpha = _step(z, s, dw[:, k:], ds, STEP)
         moved = torch.addcmul(v, alpha, torch.cat([dx, dw, ds], 1))
         v = torch.where(active.unsqueeze(1), moved, v)
-        # A factorization that broke down gave a meaningless step: its item keeps what it has found.
+        # A factorization that broke down gave a meaningless step: its item keeps the best that it has.
         active = active & exists
         iterations += active
-    return best, merit, iterations
+    return best, iterations
 
 
 def _newton(
     qp: Scaled, L: Tensor, D: Tensor, Dr: Tensor, r_x: Tensor, q: Tensor, z: Tensor, s: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The step (d(y,z), ds, dx) towards s z = 0 shifted to s q: see the module's derivation."""
+    """The step (dx, d(y,z), ds) towards s z = 0 shifted to s q: see the module's derivation."""
     t = Dr.clone()
     t[:, qp.k :] -= q
-    dx = kkt.solve(L, -(r_x + qp.adjoint(t, qp.n)))
-    dw = torch.addcmul(t, D, qp.forward(dx, qp.n))
+    dx = kkt.solve(L, (r_x + qp.columns(t)).neg_())
+    dw = torch.addcmul(t, D, qp.rows(dx))
     ds = -(q + dw[:, qp.k :]) * s / z
-    return dw, ds, dx
+    return dx, dw, ds
 
 
 def _step(z: Tensor, s: Tensor, dz: Tensor, ds: Tensor, fraction: float) -> Tensor:
     """The longest step, at most 1, that goes ``fraction`` of the way to the nearest boundary; (B, 1)."""
-    fastest = torch.maximum(-dz / z, -ds / s).amax(1, keepdim=True)
-    return fraction / fastest.clamp_(min=fraction)
+    fastest = torch.minimum(dz / z, ds / s).amin(1, keepdim=True)
+    return -fraction / fastest.clamp_(max=-fraction)
 
 
-def _diagonal(qp: Scaled, D: Tensor) -> Tensor | None:
-    """What bounds add to the diagonal."""
-    rows = qp.T.shape[1] - qp.n
-    total = None
-    for i, e in enumerate(qp.coefficients):
-        own = D[:, rows + i * qp.n : rows + (i + 1) * qp.n] * e.abs()
-        total = own if total is None else total + own
-    return total
-
-
-def _merit(qp: Scaled, v: Tensor, Tx: Tensor, r_x: Tensor, r_w: Tensor) -> Tensor:
+def _merit(qp: Scaled, v: Tensor, Qx: Tensor, Wx: Tensor, r_x: Tensor, r_w: Tensor) -> Tensor:
     """Largest residual, each over the size of its own terms, which are bounded from below without products of absolute values."""
-    n = qp.n
-    rows = (torch.cat([r_x, r_w], 1) / (qp.floor + Tx.abs())).abs().amax(1)
-    xQx = torch.linalg.vecdot(v[:, :n], Tx[:, :n])
+    n, last = qp.n, qp.cost.shape[1]
+    rows = (torch.cat([r_x, r_w], 1) / (qp.floor + torch.cat([Qx, Wx], 1).abs())).abs().amax(1)
+    xQx = torch.linalg.vecdot(v[:, :n], Qx)
     px = torch.linalg.vecdot(qp.cost[:, :n], v[:, :n])
-    gap = xQx + px - torch.linalg.vecdot(qp.cost[:, n:], v[:, n : qp.cost.shape[1]])
+    gap = xQx + px - torch.linalg.vecdot(qp.cost[:, n:], v[:, n:last])
     objective = xQx / 2 + px
     size = qp.gap_floor + objective.abs() + (objective - gap).abs()
     return torch.maximum(rows, gap.abs() / size)
 
 
-def _start(qp: Scaled, Q: Tensor, W: Tensor, Wt: Tensor) -> Tensor:
+def _start(qp: Scaled, work: kkt.Workspace) -> Tensor:
     """Mehrotra's starting point: least squares for s = -z/theta, then both shifted into the interior.
 
     theta, the ratio of multipliers to slacks to be expected, makes the start follow the units of objective and constraints.
     """
     n, k, M = qp.n, qp.k, qp.inequalities
     p, rhs = qp.cost[:, :n], -qp.cost[:, n:]
-    theta = (_size(p) / _size(rhs)).clamp_(1e-6, 1e6)
-    D = torch.cat([torch.full_like(rhs[:, :k], 1 / kkt.DELTA[Q.dtype]), theta.expand(-1, M)], 1)
-    L, _ = kkt.factor(Q, W, Wt, D[:, : W.shape[1]], _diagonal(qp, D))
-    x = kkt.solve(L, qp.adjoint(D * rhs, n) - p)
-    residual = qp.forward(x, n) - rhs
+    unit = size_of(rhs)
+    theta = (size_of(p) / unit).clamp_(1e-6, 1e6)
+    D = torch.cat([(qp.unit / kkt.DELTA[p.dtype]).expand(-1, k), theta.expand(-1, M)], 1)
+    L, _ = work.factor(qp.Q, qp.W, qp.Wt, D[:, : qp.W.shape[1]], qp.diagonal(D))
+    x = kkt.solve(L, qp.columns(D * rhs) - p)
+    residual = qp.rows(x) - rhs
     y, s = D[:, :k] * residual[:, :k], -residual[:, k:]
     z = -theta * s
     s = s + (-1.5 * s.amin(1, keepdim=True)).clamp_(min=0)
     z = z + (-1.5 * z.amin(1, keepdim=True)).clamp_(min=0)
-    tiny = torch.finfo(Q.dtype).tiny
+    tiny = torch.finfo(p.dtype).tiny
     product = torch.linalg.vecdot(s, z).unsqueeze(1)
-    unit = _size(rhs)
-    ds = (product / 2 / z.sum(1, keepdim=True).clamp_(min=tiny)).clamp(min=1e-2 * unit)
-    dz = (product / 2 / s.sum(1, keepdim=True).clamp_(min=tiny)).clamp(min=1e-2 * theta * unit)
+    ds = (product / 2 / z.sum(1, keepdim=True).clamp_(min=tiny)).maximum(1e-2 * unit)
+    dz = (product / 2 / s.sum(1, keepdim=True).clamp_(min=tiny)).maximum(1e-2 * theta * unit)
     return torch.cat([x, y, z + dz, s + ds], 1)
 
 
-def _size(v: Tensor) -> Tensor:
+def size_of(v: Tensor) -> Tensor:
     """Largest entry of each item, 1 if all are zero; (B, 1)."""
     if not v.shape[1]:
         return v.new_ones(v.shape[0], 1)

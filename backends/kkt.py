@@ -16,24 +16,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# rho on the diagonal of the scaled Q keeps the Cholesky factorization alive on flat directions; delta softens equalities.
+# rho on the diagonal of the scaled Q keeps the Cholesky factorization alive on flat directions; 1/delta is the weight of equalities.
+# Both in units of the objective: its scale changes nothing.
 RHO = {torch.float64: 1e-9, torch.float32: 1e-5}
 DELTA = {torch.float64: 1e-8, torch.float32: 1e-4}
 
 
-def factor(Q: Tensor, W: Tensor, Wt: Tensor, D: Tensor, diagonal: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Cholesky factor L of Q + W'DW + diag(diagonal), and whether it exists. ``Wt`` is W' laid out by rows."""
-    scaled = Wt * D.unsqueeze(1)
-    if W.shape[1] == 0:
-        H = Q.expand(D.shape[0], -1, -1).clone()
-    elif W.shape[0] == 1:
-        H = (scaled @ W[0]).add_(Q)
-    else:
-        H = torch.baddbmm(Q, scaled, W)
-    if diagonal is not None:
+class Workspace:
+    """Memory for factorizations of one batch, used again by each: fresh pages cost as much as the arithmetic."""
+
+    def __init__(self, B: int, n: int, rows: int, like: Tensor) -> None:
+        self._scaled = like.new_empty(B, n, rows)
+        self._H = like.new_empty(B, n, n)
+        self._L = like.new_empty(B, n, n).mT
+        self._info = torch.empty(B, dtype=torch.int32, device=like.device)
+
+    def factor(self, Q: Tensor, W: Tensor, Wt: Tensor, D: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor]:
+        """Cholesky factor L of Q + W'DW + diag(diagonal), and whether it exists; L lives until the next call. Wt: W' by rows."""
+        scaled, H = self._scaled, self._H
+        B, n, rows = scaled.shape
+        torch.mul(Wt, D.unsqueeze(1), out=scaled)
+        if W.shape[0] == 1:
+            torch.mm(scaled.view(B * n, rows), W[0], out=H.view(B * n, n))
+            H += Q
+        else:
+            torch.baddbmm(Q.expand_as(H), scaled, W, out=H)
         H.diagonal(dim1=1, dim2=2).add_(diagonal)
-    L, info = torch.linalg.cholesky_ex(H)
-    return L, info == 0
+        torch.linalg.cholesky_ex(H, out=(self._L, self._info))
+        return self._L, self._info == 0
 
 
 def solve(L: Tensor, r: Tensor) -> Tensor:

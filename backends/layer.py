@@ -14,7 +14,8 @@ from ..canon.canonicalize import Canonical, canonicalize
 from ..canon.param_qp import Input, Multiplier, Retrieved
 from ..canon.program import Functions
 from ..dsl.diagnostics import DefinitionError, Diagnostic
-from ..dsl.expression import Expression, Parameter, wrap
+from ..dsl.expression import Expression, wrap
+from ..dsl.leaves import Parameter
 from ..dsl.problem import Problem
 from ..dsl.walk import leaves
 from .data import QPData, QPSolution, Ray

@@ -31,7 +31,7 @@ def solve(Q: Tensor, G: Tensor, A: Tensor, r: Parts, factor: Factor, ok: Tensor)
     r_x, r_w = r[0], torch.where(factor.weight > 0, torch.cat([r[1], r[2]], 1), 0)
     u_x = torch.where(at_bound, r[3], 0)
     # Lengths in the units of the factor, for which all rows and variables are alike.
-    row_unit = (factor.weight * kkt.DELTA[dtype]).sqrt()
+    row_unit = (factor.weight * factor.unit * kkt.DELTA[dtype]).sqrt()
     u_w = torch.zeros_like(r_w)
     left_x, left_w = r_x, r_w
     first = _length(left_x, left_w, factor.scale, row_unit)

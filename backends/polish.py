@@ -32,12 +32,13 @@ class Factor:
     """The factored KKT system of an active set, in the units of the problem: plain tensors that every derivative reuses.
 
     (Q + W'DW)^-1 is ``scale`` (L L')^-1 ``scale`` on the free variables; ``scale`` (B,n) is 0 on those at a bound. ``weight``
-    (B,k+m) is D, 0 on inactive rows; ``lower`` and ``upper`` (B,n) mark the bounds.
+    (B,k+m) is D, 0 on inactive rows; ``unit`` (B,1) is the size of the objective; ``lower`` and ``upper`` (B,n) mark the bounds.
     """
 
     L: Tensor
     scale: Tensor
     weight: Tensor
+    unit: Tensor
     lower: Tensor
     upper: Tensor
 
@@ -50,19 +51,16 @@ class Factor:
 
 def factorize(qp: Scaled, active: Tensor, lower: Tensor, upper: Tensor, d: Tensor, e: Tensor) -> tuple[Factor, Tensor]:
     """Factor the system of an active set (``active``: rows of [A; G]), and whether the factor exists."""
-    n, dtype = qp.n, qp.T.dtype
+    dtype = qp.Q.dtype
     free = ~(lower | upper)
-    T, Tt = qp.T, qp.Tt
-    eye = torch.eye(n, dtype=dtype, device=T.device)
+    Q, W, Wt = qp.Q, qp.W, qp.Wt
     if qp.coefficients:
-        Tt = Tt * free.unsqueeze(2)
-        T = T * free.unsqueeze(1)
-        Q = T[:, :n] * free.unsqueeze(2) + torch.where(free, kkt.RHO[dtype], 1).unsqueeze(2) * eye
-    else:
-        Q = T[:, :n] + kkt.RHO[dtype] * eye
-    D = active / kkt.DELTA[dtype]
-    L, exists = kkt.factor(Q, T[:, n:], Tt[:, :, n:], D.to(dtype), None)
-    return Factor(L, d * free, D * e * e, lower, upper), exists
+        W, Wt = W * free.unsqueeze(1), Wt * free.unsqueeze(2)
+        Q = Q * free.unsqueeze(1) * free.unsqueeze(2)
+    D = active * (qp.unit / kkt.DELTA[dtype])
+    work = kkt.Workspace(len(active), qp.n, W.shape[1], D)
+    L, exists = work.factor(Q, W, Wt, D, qp.unit * torch.where(free, kkt.RHO[dtype], 1))
+    return Factor(L, d * free, D * e * e, qp.unit, lower, upper), exists
 
 
 def polish(clean: Clean, factor: Factor, point: Point) -> Point:

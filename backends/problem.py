@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..canon.program import lower
 from ..dsl import problem as written
-from ..dsl.expression import Expression, Parameter, Variable, wrap
+from ..dsl.expression import Expression, wrap
+from ..dsl.leaves import Parameter, Variable
 from ..dsl.walk import leaves
 from .evaluate import evaluate as run
 from .failure import InputError

@@ -11,7 +11,9 @@ from torch.utils import _pytree as pytree
 
 from ..canon.param_qp import ParamQP
 from ..canon.program import Functions, lower
-from ..dsl.expression import Constraint, Expression, Parameter, Variable, wrap
+from ..dsl.constraint import Constraint
+from ..dsl.expression import Expression, wrap
+from ..dsl.leaves import Parameter, Variable
 from .data import QPData, QPSolution, Residuals
 from .envelope import optimal_value
 from .evaluate import evaluate

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 
 from ..dsl.curvature import Form
 from ..dsl.diagnostics import InternalError
-from ..dsl.expression import Expression, Variable, apply
+from ..dsl.expression import Expression, apply
+from ..dsl.leaves import Variable
 from ..dsl.printing import text
 from ..dsl.problem import Problem
 from ..dsl.walk import postorder

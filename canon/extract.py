@@ -21,7 +21,8 @@ from scipy import sparse
 from ..dsl.atoms import Shape
 from ..dsl.curvature import Form
 from ..dsl.diagnostics import InternalError
-from ..dsl.expression import Constant, Expression, Variable
+from ..dsl.expression import Constant, Expression
+from ..dsl.leaves import Variable
 from ..dsl.walk import postorder
 from .expand import Expanded
 from .factors import ONE, Affine, Entries, Factor, Fixed, Floats, Index, diagonal, fixed, identity, total

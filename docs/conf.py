@@ -8,6 +8,7 @@ from typing import Any
 
 project = "karush"
 author = "The karush developers"
+project_copyright = author
 version = release = importlib.metadata.version("karush")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]

@@ -15,7 +15,8 @@ import numpy as np
 
 from .curvature import Form
 from .diagnostics import DefinitionError, Diagnostic
-from .expression import Constant, Expression, Parameter, Variable
+from .expression import Constant, Expression
+from .leaves import Parameter, Variable
 from .printing import text
 from .problem import Problem
 from .walk import postorder

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .expression import Constant, Expression, Parameter
+from .expression import Constant, Expression
+from .leaves import Parameter
 from .sign import UNKNOWN as INDEFINITE
 from .sign import Attributes, Sign
 

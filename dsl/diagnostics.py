@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Protocol
 
-from .span import Span
+from .span import Span, here
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,28 @@ class DCPError(ModelError):
 
 class InternalError(KarushError, RuntimeError):
     """A fault of karush, not of the user's model: names the pass and attaches the text of its input."""
+
+
+class Shaped(Protocol):
+    """What an error of construction tells of an expression."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def shape_error(title: str, why: str, mend: str, *parts: Shaped) -> ShapeError:
+    """Shapes that do not fit, at the user's line."""
+    return ShapeError(Diagnostic("S01", title, here(), "", " and ".join(str(part.shape) for part in parts), why, mend))
+
+
+def usage_error(title: str, part: Shaped, why: str, mend: str) -> UsageError:
+    """An operation that has no meaning here, at the user's line."""
+    return UsageError(Diagnostic("U02", title, here(), "", f"shape {part.shape}", why, mend))
+
+
+def definition_error(code: str, title: str, why: str, mend: str = "") -> DefinitionError:
+    """Something that cannot be accepted as given, at the user's line."""
+    return DefinitionError(Diagnostic(code, title, here(), "", "here", why, mend))
 
 
 def _blank(text: str) -> str:

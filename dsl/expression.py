@@ -1,7 +1,7 @@
 """Expressions: what the user writes. Immutable nodes that know their shape, sign, curvature, form and place in the source.
 
     Expression = atom applied to expressions, with static data
-    leaves     = Variable | Parameter | Constant
+    leaves     = Variable | Parameter | Constant      (the first two in ``leaves``)
 
 Everything is decided when a node is built: shapes are checked at once (a ``ShapeError`` at the user's line); curvature is
 recorded and judged when a ``Problem`` is made, so that all violations can be told together.
@@ -9,9 +9,7 @@ recorded and judged when a ``Problem`` is made, so that all violations can be to
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
@@ -19,11 +17,12 @@ from numpy.typing import NDArray
 
 from . import curvature as curvature_module
 from .atoms import ATOMS, Atom, MismatchError, Shape
+from .constraint import Constraint
 from .curvature import AFFINE, Curvature, Form
-from .diagnostics import DefinitionError, Diagnostic, ShapeError, UsageError
+from .diagnostics import DefinitionError, UsageError, definition_error, shape_error, usage_error
 from .keys import Key
-from .printing import constant_text, constraint_text, text
-from .sign import Attributes, Sign, sign_of
+from .printing import constant_text, text
+from .sign import Sign, sign_of
 from .span import Span, here
 
 
@@ -68,7 +67,7 @@ class Expression:
 
     def __len__(self) -> int:
         if not self.shape:
-            raise usage("len() of a scalar expression", self, "a scalar has no length", "use .size for the number of entries")
+            raise usage_error("len() of a scalar expression", self, "a scalar has no length", "use .size for the number of entries")
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Expression]:
@@ -114,13 +113,13 @@ class Expression:
 
     def __pow__(self, exponent: Any) -> Expression:
         if not isinstance(exponent, int | float):
-            raise usage("an exponent must be a number", self, f"got {type(exponent).__name__}", "")
+            raise usage_error("an exponent must be a number", self, f"got {type(exponent).__name__}", "")
         if exponent == 2:
             return apply("square", self)
         if exponent == 1:
             return self
         if self.form is not Form.CONSTANT:
-            raise usage(
+            raise usage_error(
                 f"a variable to the power {exponent}",
                 self,
                 "only the powers 1 and 2 of a variable are representable in a quadratic program",
@@ -194,26 +193,26 @@ class Expression:
     __hash__ = object.__hash__
 
     def __lt__(self, other: Any) -> NoReturn:
-        raise _strict("<", self)
+        raise _strict_error("<", self)
 
     def __gt__(self, other: Any) -> NoReturn:
-        raise _strict(">", self)
+        raise _strict_error(">", self)
 
     def __ne__(self, other: object) -> NoReturn:
-        raise usage("!= between expressions", self, "the set it describes is not convex", "write == for an equality")
+        raise usage_error("!= between expressions", self, "the set it describes is not convex", "write == for an equality")
 
     def __bool__(self) -> NoReturn:
-        raise usage("the truth value of an expression", self, "it has no value before the problem is solved", "")
+        raise usage_error("the truth value of an expression", self, "it has no value before the problem is solved", "")
 
     def __float__(self) -> NoReturn:
-        raise usage("a number was wanted", self, "an expression has no value before the problem is solved", "")
+        raise usage_error("a number was wanted", self, "an expression has no value before the problem is solved", "")
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise usage("NumPy was given an expression", self, "it has no value yet", "use karush's function of that name")
+        raise usage_error("NumPy was given an expression", self, "it has no value yet", "use karush's function of that name")
 
     def __array_function__(self, function: Any, *rest: Any) -> NoReturn:
         name = getattr(function, "__name__", "function")
-        raise usage(f"NumPy's {name} was given an expression", self, "it has no value yet", f"write kr.{name}")
+        raise usage_error(f"NumPy's {name} was given an expression", self, "it has no value yet", f"write kr.{name}")
 
 
 class Operation(Expression):
@@ -231,7 +230,7 @@ class Constant(Expression):
         array = as_array(value)
         array.setflags(write=False)
         self._value = array
-        _leaf(self, array.shape, sign_of(array), Form.CONSTANT)
+        start(self, array.shape, sign_of(array), Form.CONSTANT)
 
     @property
     def value(self) -> NDArray[np.float64]:
@@ -240,88 +239,6 @@ class Constant(Expression):
 
     def label(self, names: Mapping[str, str]) -> str:
         return constant_text(self._value)
-
-
-class _Leaf(Expression):
-    """What Variable and Parameter share: a name for people and a key that survives copying, pickling and spawning."""
-
-    __slots__ = ("attributes", "key", "name")
-
-    key: str
-    name: str | None
-    attributes: Attributes
-
-    def __init__(self, shape: int | Sequence[int] = (), name: str | None = None, **attributes: bool) -> None:
-        kind = type(self).__name__
-        self.shape = _shape(shape, kind)
-        self.name = _checked_name(name, kind)
-        self.attributes = _attributes(kind, self.shape, attributes)
-        self.key = uuid.uuid4().hex
-        _leaf(self, self.shape, self.attributes.sign, Form.AFFINE if kind == "Variable" else Form.CONSTANT)
-
-    def label(self, names: Mapping[str, str]) -> str:
-        return names.get(self.key) or self.name or type(self).__name__.lower()
-
-    def __repr__(self) -> str:
-        declared = "".join(f", {name}=True" for name in self.attributes.declared)
-        return f"{type(self).__name__}({self.shape}{f', name={self.name!r}' if self.name else ''}{declared})"
-
-
-class Variable(_Leaf):
-    """What the solver chooses.
-
-    ``shape``: int or tuple, () for a scalar. ``name``: an identifier, by which solutions can be looked up. ``nonneg``,
-    ``nonpos``: every entry is; held exactly in the solution.
-    """
-
-    __slots__ = ()
-
-
-class Parameter(_Leaf):
-    """Data given at each call, possibly batched and differentiated.
-
-    ``shape``: of one item; leading batch dimensions are added by what is passed in. ``name``: the keyword of the compiled layer.
-    Attributes ``nonneg nonpos PSD NSD symmetric diag`` are what the convexity rules may rely on; values are checked per item.
-    """
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Constraint:
-    """``left op right`` elementwise, both of the same shape. ``key`` finds its multiplier in a solution."""
-
-    op: str
-    left: Expression
-    right: Expression
-    span: Span | None
-    key: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-    @property
-    def shape(self) -> Shape:
-        """The shape of the constraint and of its multiplier."""
-        return self.left.shape
-
-    @property
-    def residual(self) -> Expression:
-        """left - right for == and <=, right - left for >=: what must be zero or nonpositive."""
-        return self.right - self.left if self.op == ">=" else self.left - self.right
-
-    def __repr__(self) -> str:
-        return f"<constraint {self.shape}: {constraint_text(self)}>"
-
-    def __bool__(self) -> NoReturn:
-        raise UsageError(
-            Diagnostic(
-                "U01",
-                "a constraint has no truth value",
-                self.span,
-                "",
-                "used as a condition",
-                "Python reads  a <= x <= b  as  (a <= x) and (x <= b)",
-                "write two constraints: [a <= x, x <= b]",
-            )
-        )
 
 
 # Building nodes
@@ -399,7 +316,7 @@ def product(left: Expression, right: Expression) -> Expression:
 def reciprocal(value: Expression) -> Expression:
     """1 / value, elementwise; value must be free of variables."""
     if value.form is not Form.CONSTANT:
-        raise usage("division by an expression with variables", value, "it is not convex as a rule", "multiply instead")
+        raise usage_error("division by an expression with variables", value, "it is not convex as a rule", "multiply instead")
     return apply("reciprocal", value)
 
 
@@ -408,7 +325,7 @@ def wrap(value: Any) -> Expression:
     if isinstance(value, Expression):
         return value
     if isinstance(value, Constraint):
-        raise usage("a constraint inside an expression", value.left, "a constraint is not a value", "")
+        raise usage_error("a constraint inside an expression", value.left, "a constraint is not a value", "")
     return Constant(value)
 
 
@@ -446,62 +363,15 @@ def matrix(expression: Expression, name: str) -> Expression:
     return expression
 
 
-# Leaves
-
-
-def _leaf(leaf: Expression, shape: Shape, sign: Sign, form: Form) -> None:
+def start(leaf: Expression, shape: Shape, sign: Sign, form: Form) -> None:
+    """Set what every leaf has."""
     leaf.atom, leaf.args, leaf.data, leaf.span = None, (), {}, here()
     leaf.shape, leaf.sign, leaf.form, leaf.curvature = shape, sign, form, AFFINE
 
 
-def _shape(shape: int | Sequence[int], kind: str) -> Shape:
-    sizes = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
-    if not all(isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= 0 for size in sizes):
-        raise _definition(f"the shape of a {kind}", f"expected nonnegative integers, got {shape!r}", f"{kind}((2, 3))")
-    return tuple(int(size) for size in sizes)
-
-
-def _checked_name(name: str | None, kind: str) -> str | None:
-    if name is None:
-        return None
-    if not isinstance(name, str) or not name.isidentifier() or len(name) > 64 or name.startswith("__"):
-        why = f"expected a Python identifier of at most 64 characters without leading double underscore, got {name!r}"
-        raise _definition(f"the name of a {kind}", why, "names become keyword arguments and state_dict keys")
-    return name
-
-
-def _attributes(kind: str, shape: Shape, given: dict[str, bool]) -> Attributes:
-    allowed = ("nonneg", "nonpos") if kind == "Variable" else tuple(Attributes.__dataclass_fields__)
-    for name in given:
-        if name not in allowed:
-            why = f"{kind} has no attribute {name!r}; it has {', '.join(allowed)}"
-            raise _definition(f"an attribute of a {kind}", why, "boolean, integer and complex quantities make no QP")
-    attributes = Attributes(**{name: bool(value) for name, value in given.items()})
-    if len(attributes.square) > 1:
-        raise _definition(f"attributes of a {kind}", f"at most one of {', '.join(attributes.square)}", "")
-    if attributes.square and (len(shape) != 2 or shape[0] != shape[1]):
-        raise _definition(f"attributes of a {kind}", f"{attributes.square[0]} needs a square matrix, got shape {shape}", "")
-    return attributes
-
-
-# Errors of construction
-
-
-def shape_error(title: str, why: str, mend: str, *parts: Expression) -> ShapeError:
-    return ShapeError(Diagnostic("S01", title, here(), "", " and ".join(str(p.shape) for p in parts), why, mend))
-
-
-def usage(title: str, expression: Expression, why: str, mend: str) -> UsageError:
-    return UsageError(Diagnostic("U02", title, here(), "", f"shape {expression.shape}", why, mend))
-
-
-def _definition(title: str, why: str, mend: str) -> DefinitionError:
-    return DefinitionError(Diagnostic("N01", title, here(), "", "here", why, mend))
-
-
 def _constant_error(got: str, mend: str) -> DefinitionError:
-    return DefinitionError(Diagnostic("N02", "a constant cannot be used", here(), "", "here", f"got {got}", mend))
+    return definition_error("N02", "a constant cannot be used", f"got {got}", mend)
 
 
-def _strict(op: str, expression: Expression) -> UsageError:
-    return usage(f"a strict inequality {op}", expression, "a strict inequality has no attained optimum", f"write {op}=")
+def _strict_error(op: str, expression: Expression) -> UsageError:
+    return usage_error(f"a strict inequality {op}", expression, "a strict inequality has no attained optimum", f"write {op}=")

@@ -13,8 +13,8 @@ import numpy as np
 from .atoms import Shape
 from .curvature import Form
 from .definite import definiteness, symmetric
-from .diagnostics import DCPError, Diagnostic
-from .expression import Expression, apply, elementwise, normalized, shape_error, usage, wrap
+from .diagnostics import DCPError, Diagnostic, shape_error, usage_error
+from .expression import Expression, apply, elementwise, normalized, wrap
 from .sign import Attributes
 from .span import here
 
@@ -195,7 +195,7 @@ def quad_form(x: Any, P: Any) -> Expression:
     if x.form is Form.CONSTANT:
         return (x * (P @ x)).sum() if P.shape == x.shape * 2 else apply("quad_form", x, P, definite=definiteness(P))
     if P.form is not Form.CONSTANT:
-        raise usage("quad_form with variables in P", P, "P must be data", "make P a Parameter")
+        raise usage_error("quad_form with variables in P", P, "P must be data", "make P a Parameter")
     known = definiteness(P)
     if not (known.nonneg or known.nonpos) or not symmetric(P):
         why = "P must be symmetric and known to be positive or negative semidefinite"
@@ -208,7 +208,7 @@ def huber(x: Any, M: Any = 1.0) -> Expression:
     """x² where |x| <= M, 2 M |x| - M² outside; elementwise. M >= 0 is free of variables. Convex, nonnegative."""
     M = wrap(M)
     if M.form is not Form.CONSTANT or not M.sign.nonneg:
-        raise usage("the threshold of huber", M, "M must be data known to be nonnegative", "declare it nonneg=True")
+        raise usage_error("the threshold of huber", M, "M must be data known to be nonnegative", "declare it nonneg=True")
     return elementwise("huber", x, M)
 
 
@@ -287,7 +287,7 @@ def _of_data(name: str, x: Any) -> Expression:
 def _need_data(name: str, x: Expression) -> Expression:
     if x.form is not Form.CONSTANT:
         why = f"{name} of a variable is not representable in a quadratic program"
-        raise usage(f"{name} of an expression with variables", x, why, "apply it to parameters or constants")
+        raise usage_error(f"{name} of an expression with variables", x, why, "apply it to parameters or constants")
     return x
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:  # expressions print themselves with this module
-    from .expression import Constraint, Expression
+    from .constraint import Constraint
+    from .expression import Expression
 
 Names = Mapping[str, str]
 SUM, PRODUCT, POWER, TIGHT = 1, 2, 3, 4

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import rules
-from .diagnostics import DefinitionError, Diagnostic
-from .expression import Constraint, Expression, Parameter, Variable, shape_error, wrap
+from .constraint import Constraint
+from .diagnostics import definition_error, shape_error
+from .expression import Expression, wrap
+from .leaves import Parameter, Variable
 from .printing import problem_text
 from .span import Span, here
 from .walk import leaves
@@ -53,7 +55,7 @@ class Problem:
 
     def __init__(self, objective: _Objective, constraints: Any = ()) -> None:
         if not isinstance(objective, _Objective):
-            raise _definition("the objective", f"expected kr.Minimize(...) or kr.Maximize(...), got {_kind(objective)}")
+            raise definition_error("N03", "the objective", f"expected kr.Minimize(...) or kr.Maximize(...), got {_kind(objective)}")
         self.objective = objective
         self.constraints: dict[str, Constraint] = _named(constraints)
         roots = [objective.expression, *(side for c in self.constraints.values() for side in (c.left, c.right))]
@@ -61,7 +63,7 @@ class Problem:
         self.variables: dict[str, Variable] = _unique([leaf for leaf in found if isinstance(leaf, Variable)], "variable")
         self.parameters: dict[str, Parameter] = _unique([leaf for leaf in found if isinstance(leaf, Parameter)], "parameter")
         for name in self.variables.keys() & self.parameters.keys():
-            raise _definition(f"the name {name!r}", "a variable and a parameter share it")
+            raise definition_error("N03", f"the name {name!r}", "a variable and a parameter share it")
         rules.check(objective.expression, objective.sign, objective.span, self.constraints)
 
     def __repr__(self) -> str:
@@ -76,9 +78,7 @@ class Problem:
             from .cvxpy_export import export  # optional: cvxpy is an extra
         except ImportError as missing:
             why = f"cvxpy cannot be imported ({missing})"
-            raise DefinitionError(
-                Diagnostic("X02", "to_cvxpy needs cvxpy", here(), "", "here", why, "pip install 'karush[cvxpy]'")
-            ) from None
+            raise definition_error("X02", "to_cvxpy needs cvxpy", why, "pip install 'karush[cvxpy]'") from None
         return export(self, values)
 
     @property
@@ -91,10 +91,10 @@ def _named(constraints: Any) -> dict[str, Constraint]:
     named: dict[str, Constraint] = {}
     for name, constraint in _flat(constraints, ""):
         if not isinstance(constraint, Constraint):
-            raise _definition("the constraints", f"expected constraints such as x >= 0, got {_kind(constraint)}")
+            raise definition_error("N03", "the constraints", f"expected constraints such as x >= 0, got {_kind(constraint)}")
         label = name or f"constraint{len(named)}"
         if label in named:
-            raise _definition(f"the constraint name {label!r}", "it is given twice")
+            raise definition_error("N03", f"the constraint name {label!r}", "it is given twice")
         named[label] = constraint
     return named
 
@@ -116,13 +116,9 @@ def _unique(found: list[L], kind: str) -> dict[str, L]:
     for leaf in found:
         name = leaf.name or next(n for i in range(len(found) + 1) if (n := f"{kind}{i}") not in named and n not in taken)
         if name in named:
-            raise _definition(f"the name {name!r}", f"two different {kind}s have it")
+            raise definition_error("N03", f"the name {name!r}", f"two different {kind}s have it")
         named[name] = leaf
     return named
-
-
-def _definition(title: str, why: str) -> DefinitionError:
-    return DefinitionError(Diagnostic("N03", title, here(), "", "here", why, ""))
 
 
 def _kind(value: Any) -> str:

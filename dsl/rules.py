@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .constraint import Constraint
 from .curvature import Form
 from .diagnostics import DCPError, Diagnostic
-from .expression import Constraint, Expression
+from .expression import Expression
 from .printing import constraint_text, text
 from .span import Span
 from .walk import postorder

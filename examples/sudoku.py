@@ -215,7 +215,7 @@ def draw(layer: nn.Module, boards: Boards, history: list[tuple[Score, Score]], p
     axis.axhline(floor, color="0.8", linewidth=1)
     axis.annotate("none", (axis.get_xlim()[1], floor), ha="right", va="bottom", color="0.5")
     axis.legend()
-    axis.set_title(f"learned from {split:,} {boards.source}")
+    axis.set_title(f"learned from {split:,} boards ({boards.source})")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -242,7 +242,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=Path("sudoku.png"))
     options = parser.parse_args()
     boards = load_boards(options.boards)
-    print(f"{len(boards.puzzle):,} {boards.source}")
+    print(f"{len(boards.puzzle):,} boards: {boards.source}")
     began = time.perf_counter()
     layer, history = train(boards, options.epochs, options.seed)
     print(f"trained in {time.perf_counter() - began:.0f} s")

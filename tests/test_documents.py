@@ -45,6 +45,11 @@ def test_the_conventions_list_every_status() -> None:
     assert rows == [(status.name, str(status.value)) for status in kr.Status]
 
 
+def test_the_conventions_list_every_gradient_flag() -> None:
+    rows = re.findall(r"^\| `([a-z_]+)` \| (\d+) \|", (ROOT / "docs" / "conventions.md").read_text(), re.MULTILINE)
+    assert rows == [(flag.name, str(flag.value)) for flag in kr.GradientFlag]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))

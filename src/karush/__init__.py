@@ -15,6 +15,7 @@ from .backends.solution import dual as dual
 from .backends.solution import objective as objective
 from .backends.solve_qp import solve_qp as solve_qp
 from .backends.status import Status as Status
+from .dsl.constraint import Constraint as Constraint
 from .dsl.diagnostics import DCPError as DCPError
 from .dsl.diagnostics import DefinitionError as DefinitionError
 from .dsl.diagnostics import Diagnostic as Diagnostic
@@ -24,10 +25,7 @@ from .dsl.diagnostics import ModelError as ModelError
 from .dsl.diagnostics import ShapeError as ShapeError
 from .dsl.diagnostics import UsageError as UsageError
 from .dsl.expression import Constant as Constant
-from .dsl.expression import Constraint as Constraint
 from .dsl.expression import Expression as Expression
-from .dsl.expression import Parameter as Parameter
-from .dsl.expression import Variable as Variable
 from .dsl.functions import abs as abs
 from .dsl.functions import assume as assume
 from .dsl.functions import broadcast_to as broadcast_to
@@ -67,5 +65,7 @@ from .dsl.functions import tanh as tanh
 from .dsl.functions import trace as trace
 from .dsl.functions import transpose as transpose
 from .dsl.functions import vstack as vstack
+from .dsl.leaves import Parameter as Parameter
+from .dsl.leaves import Variable as Variable
 from .dsl.problem import Maximize as Maximize
 from .dsl.problem import Minimize as Minimize
