@@ -96,6 +96,10 @@ def _gather(x: Tensor, positions: Tensor, shape: Shape) -> Tensor:
 def _call(function: Callable[..., Any], arguments: list[Tensor], shape: Shape, batched: bool) -> Tensor:
     """A user's function, written for one item unless ``batched``; shared arguments stay shared."""
     size = batch_of(arguments)
+    solve_dtype = arguments[0].dtype if arguments else torch.float64
+    if isinstance(function, torch.nn.Module):  # a network computes in its own precision
+        own = next((p.dtype for p in function.parameters() if p.dtype.is_floating_point), solve_dtype)
+        arguments = [argument.to(own) for argument in arguments]
     if batched:
         result = function(*(argument.expand(size, *argument.shape[1:]) for argument in arguments))
         expected = (size, *shape)
@@ -109,7 +113,7 @@ def _call(function: Callable[..., Any], arguments: list[Tensor], shape: Shape, b
         got = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
         name = getattr(function, "__name__", type(function).__name__)
         raise InputError(f"function {name}: expected a tensor of shape {expected}, got {got}")
-    return result if len(expected) == len(shape) + 1 else result.unsqueeze(0)
+    return (result if len(expected) == len(shape) + 1 else result.unsqueeze(0)).to(solve_dtype)
 
 
 # Operations: (shape of one item of the result, tensors, static data) -> tensor

@@ -97,7 +97,7 @@ def joint_batch(batches: Mapping[str, Shape]) -> Shape:
         hint = f"; did you mean {squeezable[0]}.squeeze(...)?" if squeezable else ""
         raise InputError(
             f"batch dimensions {_listed(batches)} would combine to {joint}, the batch of no input: "
-            f"{math.prod(joint)} solves{hint}. Expand one input to {joint} if that is meant"
+            f"{math.prod(joint)} solves{hint}; expand one input to {joint} if that is meant"
         )
     return joint
 

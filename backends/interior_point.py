@@ -177,8 +177,8 @@ def _start(qp: Scaled, work: kkt.Workspace) -> Tensor:
     """
     n, k, M = qp.n, qp.k, qp.inequalities
     p, rhs = qp.cost[:, :n], -qp.cost[:, n:]
-    unit = size_of(rhs)
-    theta = (size_of(p) / unit).clamp_(1e-6, 1e6)
+    unit = _size(rhs)
+    theta = torch.clamp(_size(p) / unit, 1e-6 * qp.unit, 1e6 * qp.unit)
     D = torch.cat([(qp.unit / kkt.DELTA[p.dtype]).expand(-1, k), theta.expand(-1, M)], 1)
     L, _ = work.factor(qp.Q, qp.W, qp.Wt, D[:, : qp.W.shape[1]], qp.diagonal(D))
     x = kkt.solve(L, qp.columns(D * rhs) - p)
@@ -194,7 +194,7 @@ def _start(qp: Scaled, work: kkt.Workspace) -> Tensor:
     return torch.cat([x, y, z + dz, s + ds], 1)
 
 
-def size_of(v: Tensor) -> Tensor:
+def _size(v: Tensor) -> Tensor:
     """Largest entry of each item, 1 if all are zero; (B, 1)."""
     if not v.shape[1]:
         return v.new_ones(v.shape[0], 1)

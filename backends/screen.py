@@ -122,6 +122,6 @@ def _expand(M: Tensor, other: Tensor) -> Tensor:
 
 def _largest(M: Tensor) -> Tensor:
     """max |entry| of each item, NaN if there is one; 0 for an empty tensor."""
-    if not M[0].numel():
+    if not M.shape[1:].numel():
         return M.new_zeros(M.shape[0])
     return torch.linalg.vector_norm(M.flatten(1), ord=torch.inf, dim=1)

@@ -95,10 +95,16 @@ def _objective(objective: Expression, sign: int, span: Span | None) -> list[Diag
     fits = objective.curvature.convex if sign > 0 else objective.curvature.concave
     if fits:
         return []
-    label, mend = f"this is {objective.curvature}", "write Maximize for a concave objective, Minimize for a convex one"
+    label, mend = f"this is {objective.curvature}", _turn(objective, sign)
     where = objective.span or span
     why = f"to {verb}, the objective must be {wanted}"
     return [Diagnostic("D05", f"the objective is not {wanted}", where, text(objective), label, why, mend)]
+
+
+def _turn(objective: Expression, sign: int) -> str:
+    if not objective.curvature.known:
+        return "check the signs of its terms"
+    return f"write {'Maximize' if sign > 0 else 'Minimize'} if that is meant; otherwise the problem is not convex"
 
 
 def _constraint(name: str, constraint: Constraint) -> list[Diagnostic]:

@@ -120,7 +120,7 @@ def test_units_of_rows_and_variables(spread: int) -> None:
         problem.Q * column[:, None] * column, problem.p * column, problem.G * row[:12, None] * column, problem.h * row[:12],
         problem.A * row[12:, None] * column, problem.b * row[12:],
     )  # fmt: skip
-    np.testing.assert_allclose(solved(scaled).x * column, problem.x, atol=1e-6)
+    np.testing.assert_allclose(solved(scaled).x.numpy() * column, problem.x, atol=1e-6)
 
 
 def test_mixed_scale_hessian() -> None:

@@ -417,13 +417,14 @@ def test_solutions_are_pytrees() -> None:
     torch.testing.assert_close(moved["x"], solution["x"])
 
 
-def test_a_module_inside_the_model_is_trained() -> None:
-    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_module_inside_the_model_is_trained_in_its_own_precision(dtype: torch.dtype) -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).to(dtype)
     x, z = kr.Variable(2, name="x"), kr.Parameter(3, name="z")
     target = kr.function(net, z, shape=2)
     layer = kr.compile(kr.Problem(kr.Minimize(kr.sum_squares(x - target)), [x >= -10]))
     assert {name.split(".")[-1] for name, _ in layer.named_parameters()} == {"weight", "bias"}
-    value = torch.randn(5, 3, dtype=torch.float64)
+    value = torch.randn(5, 3, dtype=dtype)
     torch.testing.assert_close(layer(value)["x"], net(value))
     layer(value)["x"].sum().backward()
     assert all(p.grad is not None for p in net.parameters())
