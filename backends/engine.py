@@ -14,7 +14,7 @@ from torch import Tensor
 from . import interior_point
 from .data import QPData, Residuals
 from .equilibrate import equilibrate
-from .interior_point import Scaled
+from .interior_point import Scaled, size_of
 from .polish import Factor, factorize, polish
 from .products import matvec
 from .residuals import Measure, Point
@@ -104,15 +104,15 @@ def _scaled(clean: Clean, measure: Measure, d: Tensor, e: Tensor) -> Scaled:
     W = clean.W * e.unsqueeze(2) * d.unsqueeze(1)
     cost = [d * clean.p, -e * clean.rhs, *(-bound.rhs / d for bound in clean.bounds)]
     floors = measure.floors
-    largest = torch.maximum(Q.flatten(1).abs().amax(1), cost[0].abs().amax(1)).expand(B).unsqueeze(1)
-    unit = torch.where(largest > 0, largest, 1)
     # Rows and variables without any data get a floor of 1: dividing 0 by 0 must not look like an error.
     rows = torch.where(floors.rows > 0, floors.rows, 1)
     floor = [d * (floors.columns + clean.p.abs()), e * (rows + clean.rhs.abs())]
     floor += [(1 + bound.rhs.abs()) / d for bound in clean.bounds]
     expanded = [[part.expand(B, -1) for part in parts] for parts in (cost, floor)]
     coefficients = tuple(bound.coefficient for bound in clean.bounds)
-    return Scaled(
-        Q, W, W.mT.contiguous(), coefficients, torch.cat(expanded[0], 1), torch.cat(expanded[1], 1),
-        floors.objective.squeeze(1), unit, k,
-    )  # fmt: skip
+    packed, floor = torch.cat(expanded[0], 1), torch.cat(expanded[1], 1)
+    # Multipliers are of the size of p over that of x, and x is of the size of the right-hand sides.
+    theta = size_of(packed[:, :n]) / size_of(packed[:, n:])
+    unit = torch.maximum(size_of(Q.flatten(1), 0.0), theta)
+    Wt = W.mT.contiguous()
+    return Scaled(Q, W, Wt, coefficients, packed, floor, floors.objective.squeeze(1), unit, theta, k)

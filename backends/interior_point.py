@@ -37,7 +37,8 @@ class Scaled:
 
     ``coefficients``: for each kind of bound, (·,n) with -1 (lower) or 1 (upper), 0 where absent. ``cost`` is (p, -b, -h), so that
     the duality gap is x'Qx + p'x - cost'(0,y,z). ``floor``: least normalisers of the residuals (r_x, r_y, r_z), and of the gap.
-    ``unit`` (B,1): size of the objective, which regularisation is relative to.
+    ``unit`` (B,1): size of the objective, which regularisation is relative to; ``theta`` (B,1): ratio of
+    multipliers to slacks to be expected.
     """
 
     Q: Tensor
@@ -48,6 +49,7 @@ class Scaled:
     floor: Tensor
     gap_floor: Tensor
     unit: Tensor
+    theta: Tensor
     k: int
 
     @property
@@ -76,7 +78,7 @@ class Scaled:
 
     def diagonal(self, D: Tensor) -> Tensor:
         """The diagonal that joins Q + W'DW: regularisation, and the weights of bounds."""
-        total = kkt.RHO[D.dtype] * self.unit
+        total = kkt.rho(self.n, self.k > 0, D.dtype) * self.unit
         for i, e in enumerate(self.coefficients):
             first = self.W.shape[1] + i * self.n
             total = torch.addcmul(total, D[:, first : first + self.n], e.abs())
@@ -89,7 +91,7 @@ class Scaled:
             return tensor if tensor.shape[0] == 1 else tensor.index_select(0, items)
 
         parts = (take(part) for part in (self.Q, self.W, self.Wt))
-        rest = (take(part) for part in (self.cost, self.floor, self.gap_floor, self.unit))
+        rest = (take(part) for part in (self.cost, self.floor, self.gap_floor, self.unit, self.theta))
         return Scaled(*parts, tuple(take(e) for e in self.coefficients), *rest, self.k)
 
 
@@ -173,12 +175,12 @@ def _merit(qp: Scaled, v: Tensor, Qx: Tensor, Wx: Tensor, r_x: Tensor, r_w: Tens
 def _start(qp: Scaled, work: kkt.Workspace) -> Tensor:
     """Mehrotra's starting point: least squares for s = -z/theta, then both shifted into the interior.
 
-    theta, the ratio of multipliers to slacks to be expected, makes the start follow the units of objective and constraints.
+    theta makes the start follow the units of objective and constraints.
     """
     n, k, M = qp.n, qp.k, qp.inequalities
     p, rhs = qp.cost[:, :n], -qp.cost[:, n:]
-    unit = _size(rhs)
-    theta = torch.clamp(_size(p) / unit, 1e-6 * qp.unit, 1e6 * qp.unit)
+    unit = size_of(rhs)
+    theta = torch.maximum(qp.theta, 1e-6 * qp.unit)
     D = torch.cat([(qp.unit / kkt.DELTA[p.dtype]).expand(-1, k), theta.expand(-1, M)], 1)
     L, _ = work.factor(qp.Q, qp.W, qp.Wt, D[:, : qp.W.shape[1]], qp.diagonal(D))
     x = kkt.solve(L, qp.columns(D * rhs) - p)
@@ -194,9 +196,9 @@ def _start(qp: Scaled, work: kkt.Workspace) -> Tensor:
     return torch.cat([x, y, z + dz, s + ds], 1)
 
 
-def _size(v: Tensor) -> Tensor:
-    """Largest entry of each item, 1 if all are zero; (B, 1)."""
+def size_of(v: Tensor, of_zero: float = 1.0) -> Tensor:
+    """Largest entry of each item, ``of_zero`` if all are zero; (B, 1)."""
     if not v.shape[1]:
-        return v.new_ones(v.shape[0], 1)
+        return v.new_full((len(v), 1), of_zero)
     largest = torch.linalg.vector_norm(v, ord=torch.inf, dim=1, keepdim=True)
-    return torch.where(largest > 0, largest, 1)
+    return torch.where(largest > 0, largest, of_zero)

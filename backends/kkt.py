@@ -16,10 +16,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# rho on the diagonal of the scaled Q keeps the Cholesky factorization alive on flat directions; 1/delta is the weight of equalities.
-# Both in units of the objective: its scale changes nothing.
+# In units of the objective and of rows and variables of length one; 1/delta is the weight of equalities.
 RHO = {torch.float64: 1e-9, torch.float32: 1e-5}
-DELTA = {torch.float64: 1e-8, torch.float32: 1e-4}
+DELTA = {torch.float64: 1e-6, torch.float32: 1e-3}
+
+
+def rho(n: int, held: bool, dtype: torch.dtype) -> float:
+    """What joins the diagonal of the scaled Q. If rows are ``held`` by 1/delta, it is more than rounding in W'W/delta can take from a
+    pivot on a flat direction."""
+    return RHO[dtype] + (2 * n * torch.finfo(dtype).eps / DELTA[dtype] if held else 0)
 
 
 class Workspace:

@@ -25,11 +25,14 @@ Parts = tuple[Tensor, Tensor, Tensor, Tensor]
 def solve(Q: Tensor, G: Tensor, A: Tensor, r: Parts, factor: Factor, ok: Tensor) -> Parts:
     """(u_x, u_y, u_z, u_w) with u_z = 0 on inactive rows and u_w = 0 on free variables; 0 for items that are not ``ok``."""
     k, dtype = A.shape[1], Q.dtype
+    sizes = [part.shape[0] for part in (*r, ok, Q, G, A)]
+    B = max(sizes) if all(sizes) else 0
     Q = (Q + Q.mT) / 2
     W = _stack(A, G)
     at_bound = factor.lower | factor.upper
-    r_x, r_w = r[0], torch.where(factor.weight > 0, torch.cat([r[1], r[2]], 1), 0)
-    u_x = torch.where(at_bound, r[3], 0)
+    r_x, r_y, r_z, r_bound = (part.expand(B, -1) for part in r)
+    r_w = torch.where(factor.weight > 0, torch.cat([r_y, r_z], 1), 0)
+    u_x = torch.where(at_bound, r_bound, 0)
     # Lengths in the units of the factor, for which all rows and variables are alike.
     row_unit = (factor.weight * factor.unit * kkt.DELTA[dtype]).sqrt()
     u_w = torch.zeros_like(r_w)
@@ -49,11 +52,9 @@ def solve(Q: Tensor, G: Tensor, A: Tensor, r: Parts, factor: Factor, ok: Tensor)
     u_bound = torch.where(at_bound, left_x, 0)
     lost = ok & ~(error <= CONSISTENT[dtype] * first)
     if bool(lost.any()):
-        items = lost.nonzero().squeeze(1)
-        found = minimum_norm(
-            *(M if M.shape[0] == 1 else M[items] for M in (Q, W)), r_x[items], r_w[items], r[3][items],
-            factor.weight[items] > 0, at_bound[items],
-        )  # fmt: skip
+        items = lost.expand(B).nonzero().squeeze(1)
+        parts = (Q, W, r_x, r_w, r_bound, factor.weight > 0, at_bound)
+        found = minimum_norm(*(part if part.shape[0] == 1 else part[items] for part in parts))
         u_x, u_w, u_bound = (u.index_copy(0, items, new) for u, new in zip((u_x, u_w, u_bound), found, strict=True))
     keep = ok.unsqueeze(1)
     u_x, u_w, u_bound = (torch.where(keep, u, 0) for u in (u_x, u_w, u_bound))

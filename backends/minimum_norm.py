@@ -26,8 +26,9 @@ def solve(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(u_x, u_w, u_bound), zero on inactive rows and free variables. Q symmetric."""
     dtype, rows = Q.dtype, W.shape[1]
-    units = torch.diag_embed(at_bound.to(dtype))
-    C = torch.cat([W * active.unsqueeze(2), units], 1)
+    B = len(r_x)
+    units = torch.diag_embed(at_bound.to(dtype)).expand(B, -1, -1)
+    C = torch.cat([(W * active.unsqueeze(2)).expand(B, -1, -1), units], 1)
     length = torch.linalg.vector_norm(C, dim=2)
     unit = 1 / torch.where(length > 0, length, 1)
     r_c = torch.cat([r_w * active, r_bound * at_bound], 1) * unit

@@ -59,7 +59,7 @@ def factorize(qp: Scaled, active: Tensor, lower: Tensor, upper: Tensor, d: Tenso
         Q = Q * free.unsqueeze(1) * free.unsqueeze(2)
     D = active * (qp.unit / kkt.DELTA[dtype])
     work = kkt.Workspace(len(active), qp.n, W.shape[1], D)
-    L, exists = work.factor(Q, W, Wt, D, qp.unit * torch.where(free, kkt.RHO[dtype], 1))
+    L, exists = work.factor(Q, W, Wt, D, qp.unit * torch.where(free, kkt.rho(qp.n, True, dtype), 1))
     return Factor(L, d * free, D * e * e, qp.unit, lower, upper), exists
 
 

@@ -1,6 +1,7 @@
 """`python -m benchmarks`: every benchmark of this folder."""
 
-from benchmarks.qp_vs_qpth import main
+from benchmarks import language, qp_vs_qpth
 
 if __name__ == "__main__":
-    main()
+    qp_vs_qpth.main()
+    language.main(15)

@@ -1,0 +1,107 @@
+"""What the language costs: compiling a model, and a call of the layer beside the same call of ``solve_qp``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+
+import numpy as np
+import torch
+
+import karush as kr
+from benchmarks.random_qps import random_qps
+from karush.canon.canonicalize import canonicalize
+
+N, M = 100, 200
+
+
+def parametric() -> kr.Problem:
+    """Every block a parameter."""
+    x = kr.Variable(N, name="x")
+    P, q = kr.Parameter((N, N), PSD=True, name="P"), kr.Parameter(N, name="q")
+    G, h = kr.Parameter((M, N), name="G"), kr.Parameter(M, name="h")
+    return kr.Problem(kr.Minimize(0.5 * kr.quad_form(x, P) + q @ x), [G @ x <= h])
+
+
+def constant() -> kr.Problem:
+    """A dense constant least-squares term, an absolute value, a box and constant rows."""
+    F = np.random.default_rng(0).standard_normal((M, N))
+    x, q, h = kr.Variable(N, name="x"), kr.Parameter(N, name="q"), kr.Parameter(M, name="h")
+    cost = kr.sum_squares(F @ x - h) + q @ x + 0.1 * kr.norm1(x[:10])
+    return kr.Problem(kr.Minimize(cost), [F @ x <= h, x >= -1, x <= 2, kr.sum(x) == 1])
+
+
+def scalar_rows() -> kr.Problem:
+    """200 constraints written one by one, in a Python loop."""
+    F = np.random.default_rng(0).standard_normal((M, N))
+    x, q, h = kr.Variable(N, name="x"), kr.Parameter(N, name="q"), kr.Parameter(M, name="h")
+    return kr.Problem(kr.Minimize(kr.sum_squares(x - q)), [F[i] @ x <= h[i] for i in range(M)])
+
+
+def milliseconds(run: Callable[[], object], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return 1e3 * median(times)
+
+
+def compiling(repeats: int) -> None:
+    print(f"\ncompile, {N} variables and {M} constraints, median of {repeats}: milliseconds to build and to canonicalize")
+    for build in (parametric, constant, scalar_rows):
+        problem = build()
+        canonicalize(problem)
+        built, compiled = milliseconds(build, repeats), milliseconds(partial(canonicalize, problem), repeats)
+        print(f"  {build.__name__:<12} {built:8.2f} {compiled:8.2f}")
+
+
+def calling(repeats: int) -> None:
+    n, m, k = 10, 20, 5
+    x = kr.Variable(n, name="x")
+    P, q = kr.Parameter((n, n), PSD=True, name="P"), kr.Parameter(n, name="q")
+    G, h = kr.Parameter((m, n), name="G"), kr.Parameter(m, name="h")
+    A, b = kr.Parameter((k, n), name="A"), kr.Parameter(k, name="b")
+    layer = kr.compile(kr.Problem(kr.Minimize(0.5 * kr.quad_form(x, P) + q @ x), [G @ x <= h, A @ x == b]))
+    print(f"\ncall, (n, m, k) = {(n, m, k)}, median of {repeats}: layer and solve_qp in milliseconds, and their ratio")
+    for batch in (1, 128):
+        for gradients in (False, True):
+            tensors = [tensor.requires_grad_(gradients) for tensor in random_qps(batch, n, m, k)]
+            inputs = dict(zip(("P", "q", "G", "h", "A", "b"), tensors, strict=True))
+            pairs = []
+            for _ in range(repeats):
+                through = _once(partial(_variable, layer, x, inputs), gradients)
+                direct = _once(partial(_direct, tensors), gradients)
+                pairs.append((through, direct))
+            ours, bare, ratio = (median(column) for column in zip(*((a, b, a / b) for a, b in pairs), strict=True))
+            kind = "with gradients" if gradients else "forward only"
+            print(f"  batch {batch:<4} {kind:<15} {ours:8.2f} {bare:8.2f} {ratio:6.2f}", flush=True)
+
+
+def _variable(layer: kr.Layer, x: kr.Variable, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    solution: kr.Solution = layer(**inputs)
+    return solution[x]
+
+
+def _direct(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return kr.solve_qp(*tensors).x
+
+
+def _once(solve: Callable[[], torch.Tensor], gradients: bool) -> float:
+    start = time.perf_counter()
+    value = solve()
+    if gradients:
+        value.sum().backward()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def main(repeats: int) -> None:
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    compiling(repeats)
+    calling(repeats)
+
+
+if __name__ == "__main__":
+    main(15)
