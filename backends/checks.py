@@ -8,29 +8,40 @@ import torch
 from torch import Tensor
 
 from ..dsl.sign import Attributes
+from .status import Status
 
-# Symmetry and definiteness are judged relative to the largest entry: values computed in the input's precision carry rounding.
-ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-5}
+# Symmetry and definiteness are judged relative to the largest entry. What an earlier layer computed carries the rounding of the
+# precision it was computed in, whatever precision it is solved in.
+ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 
 
-def violations(value: Tensor, attributes: Attributes) -> Tensor:
-    """True for items of ``value`` (B, ...) that break a declared attribute. NaN breaks none: it is reported as itself."""
+def verdict(value: Tensor, attributes: Attributes, precision: torch.dtype) -> Tensor:
+    """A Status code per item of ``value`` (B, ...), int8: 0 where every declared attribute holds.
+
+    A wrong sign or structure is INVALID_INPUT, a wrong definiteness NONCONVEX. ``precision``: the dtype the values came in. Items
+    that are not finite pass: they are reported as what they are.
+    """
     flat = value.reshape(value.shape[0], math.prod(value.shape[1:]))
-    broken = torch.zeros(value.shape[0], dtype=torch.bool, device=value.device)
+    wrong = torch.zeros(value.shape[0], dtype=torch.bool, device=value.device)
     if attributes.nonneg:
-        broken = broken | (flat < 0).any(1)
+        wrong = wrong | (flat < 0).any(1)
     if attributes.nonpos:
-        broken = broken | (flat > 0).any(1)
+        wrong = wrong | (flat > 0).any(1)
+    code = int(Status.INVALID_INPUT) * wrong.to(torch.int8)
     if not attributes.square or not flat.shape[1]:
-        return broken
-    tolerance = ROUNDING.get(value.dtype, 1e-2) * flat.abs().amax(1)
+        return code
+    tolerance = ROUNDING[precision] * flat.abs().amax(1)
     if attributes.diag:
-        rest = value - torch.diag_embed(torch.diagonal(value, 0, 1, 2))
-        return broken | (rest.reshape(flat.shape) != 0).any(1)
-    broken = broken | ((value - value.mT).reshape(flat.shape).abs() > tolerance[:, None]).any(1)
+        off = value - torch.diag_embed(torch.diagonal(value, 0, 1, 2))
+        wrong = wrong | (off.reshape(flat.shape) != 0).any(1)
+    else:
+        wrong = wrong | ((value - value.mT).reshape(flat.shape).abs() > tolerance[:, None]).any(1)
+    finite = torch.isfinite(flat).all(1)
+    code = int(Status.INVALID_INPUT) * (wrong & finite).to(torch.int8)
     if attributes.PSD or attributes.NSD:
         P = (value if attributes.PSD else -value).nan_to_num()
-        P = (P + P.mT) / 2 + (tolerance * value.shape[1])[:, None, None] * torch.eye(value.shape[1], device=P.device, dtype=P.dtype)
-        zero = flat.abs().amax(1) == 0
-        broken = broken | ((torch.linalg.cholesky_ex(P).info != 0) & ~zero)
-    return broken
+        shift = tolerance * value.shape[1] + (tolerance == 0)  # the zero matrix is semidefinite, too
+        P = (P + P.mT) / 2 + torch.diag_embed(shift.nan_to_num()[:, None].expand(-1, value.shape[1]))
+        indefinite = (torch.linalg.cholesky_ex(P).info != 0) & finite & ~wrong
+        code = code + int(Status.NONCONVEX) * indefinite.to(torch.int8)
+    return code

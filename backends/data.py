@@ -46,6 +46,15 @@ class QPData:
         sizes = {tensor.shape[0] for tensor in self.tensors}
         return 0 if 0 in sizes else max(sizes)
 
+    def __getitem__(self, items: slice) -> QPData:
+        """Some of the problems; what is shared stays shared."""
+
+        def take(tensor: Tensor) -> Tensor:
+            return tensor if tensor.shape[0] == 1 else tensor[items]
+
+        bounds = (None if bound is None else take(bound) for bound in (self.lb, self.ub))
+        return QPData(*(take(tensor) for tensor in (self.Q, self.p, self.G, self.h, self.A, self.b)), *bounds)
+
     def expanded_to(self, size: int) -> QPData:
         """The same problems with joint batch ``size``, where all tensors may be shared: p carries it, at no cost."""
         if self.batch == size:
@@ -73,6 +82,11 @@ class Residuals:
 
     scaled: Tensor
     absolute: Tensor
+
+    def replaced(self, items: Tensor, by: Residuals) -> Residuals:
+        """Those of ``by`` where ``items`` is true."""
+        mask = items.unsqueeze(1)
+        return Residuals(torch.where(mask, by.scaled, self.scaled), torch.where(mask, by.absolute, self.absolute))
 
     @property
     def primal_ineq(self) -> Tensor:

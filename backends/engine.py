@@ -14,12 +14,16 @@ from torch import Tensor
 from . import interior_point
 from .data import QPData, Residuals
 from .equilibrate import equilibrate
-from .interior_point import Scaled, size_of
 from .polish import Factor, factorize, polish
 from .products import matvec
 from .residuals import Measure, Point
+from .scaled import scale
 from .screen import Clean, screen
 from .status import Status
+
+
+# A polished point with residuals below this fraction of eps is kept without asking how good the iterate was.
+SURE = 0.01
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,14 @@ def run(data: QPData, eps: float, eps_abs: float | None, max_iter: int, rejected
     clean = screen(data, rejected)
     measure = Measure(clean)
     d, e = equilibrate(clean.Q, clean.W)
-    qp = _scaled(clean, measure, d, e)
+    qp = scale(clean, measure.floors, d, e)
     n, k, B = qp.n, qp.k, clean.batch
     m = clean.W.shape[1] - k
     nothing = clean.p.new_zeros(B, n)
     if qp.inequalities:
         # Half of eps leaves room for the difference between the cheap test of the loop and the final one.
         v, iterations = interior_point.solve(qp, eps / 2, max_iter)
-        x, w, z, s = v[:, :n] * d, v[:, n : n + k + m] * e, v[:, n + k : qp.cost.shape[1]], v[:, qp.cost.shape[1] :]
+        x, w, z, s = v[:, :n] * d, v[:, n : n + k + m] * e, v[:, n + k : qp.cost.shape[2]], v[:, qp.cost.shape[2] :]
         holds = z > s
         always = torch.ones(B, k, dtype=torch.bool, device=x.device)
         active = torch.cat([always, holds[:, :m]], 1)
@@ -71,15 +75,14 @@ def run(data: QPData, eps: float, eps_abs: float | None, max_iter: int, rejected
         masks = [nothing.bool(), nothing.bool()]
         start = Point(nothing, clean.p.new_zeros(B, k), nothing, nothing)
     factor, exists = factorize(qp, active, masks[0], masks[1], d, e)
-    point, residuals = start, measure.residuals(start)
-    polished = polish(clean, factor, start)
-    candidate = measure.residuals(polished)
-    keep = exists & (candidate.worst <= residuals.worst)
-    point = Point.where(keep, polished, start)
-    residuals = Residuals(
-        torch.where(keep.unsqueeze(1), candidate.scaled, residuals.scaled),
-        torch.where(keep.unsqueeze(1), candidate.absolute, residuals.absolute),
-    )
+    # From an iterate with eight digits two refinements reach rounding; from nothing it takes three.
+    point = polish(clean, factor, start, 2 if qp.inequalities else 3)
+    residuals = measure.residuals(point)
+    sure = exists & (residuals.worst <= SURE * eps)
+    if not (clean.p.is_cpu and bool(sure.all())):
+        before = measure.residuals(start)
+        keep = sure | (exists & (residuals.worst <= before.worst))
+        point, residuals = Point.where(keep, point, start), before.replaced(keep, residuals)
     status = judge(residuals, clean.rejected, iterations, eps, eps_abs, max_iter)
     return Outcome(clean, point, factor, residuals, status, iterations)
 
@@ -95,24 +98,3 @@ def judge(
     status = torch.where((scaled <= math.sqrt(eps)) & (absolute <= math.sqrt(bound)), int(Status.SOLVED_INACCURATE), open_code)
     status = torch.where((scaled <= eps) & (absolute <= bound), int(Status.SOLVED), status)
     return torch.where(rejected != 0, rejected, status).to(torch.int8)
-
-
-def _scaled(clean: Clean, measure: Measure, d: Tensor, e: Tensor) -> Scaled:
-    """The problem in the units of ``equilibrate``; a bound, whose row is a unit vector, is scaled to stay one."""
-    B, n, k = clean.batch, clean.Q.shape[2], clean.k
-    Q = clean.Q * d.unsqueeze(2) * d.unsqueeze(1)
-    W = clean.W * e.unsqueeze(2) * d.unsqueeze(1)
-    cost = [d * clean.p, -e * clean.rhs, *(-bound.rhs / d for bound in clean.bounds)]
-    floors = measure.floors
-    # Rows and variables without any data get a floor of 1: dividing 0 by 0 must not look like an error.
-    rows = torch.where(floors.rows > 0, floors.rows, 1)
-    floor = [d * (floors.columns + clean.p.abs()), e * (rows + clean.rhs.abs())]
-    floor += [(1 + bound.rhs.abs()) / d for bound in clean.bounds]
-    expanded = [[part.expand(B, -1) for part in parts] for parts in (cost, floor)]
-    coefficients = tuple(bound.coefficient for bound in clean.bounds)
-    packed, floor = torch.cat(expanded[0], 1), torch.cat(expanded[1], 1)
-    # Multipliers are of the size of p over that of x, and x is of the size of the right-hand sides.
-    theta = size_of(packed[:, :n]) / size_of(packed[:, n:])
-    unit = torch.maximum(size_of(Q.flatten(1), 0.0), theta)
-    Wt = W.mT.contiguous()
-    return Scaled(Q, W, Wt, coefficients, packed, floor, floors.objective.squeeze(1), unit, theta, k)

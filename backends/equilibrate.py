@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .products import matvec, vecmat
 
-PASSES = 8
+PASSES = 5
 
 
 def equilibrate(Q: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:

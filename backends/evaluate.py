@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,22 +24,24 @@ Shape = tuple[int, ...]
 
 
 class Evaluator:
-    """A program with its constants registered; immutable."""
+    """A program with its constants registered; immutable. The first ``known`` slots will be given."""
 
-    def __init__(self, program: Program, constants: Constants) -> None:
-        self.program = program
+    def __init__(self, program: Program, constants: Constants, known: int = 0) -> None:
+        self.steps = program.steps
         self.held: dict[int, int] = {}
-        for slot, step in enumerate(program.steps):
+        for slot, step in list(enumerate(program.steps))[known:]:
             data = dict(step.data)
             if step.op == "constant":
                 self.held[slot] = constants.add(data["value"].array[None])
             elif step.op == "index" and not _viewable(data["key"]):
                 self.held[slot] = constants.add(_positions(program, step))
 
-    def run(self, inputs: Mapping[str, Tensor], functions: Mapping[str, Callable[..., Any]], held: list[Tensor]) -> list[Tensor]:
+    def run(
+        self, inputs: Mapping[str, Tensor], functions: Functions, held: list[Tensor], known: Sequence[Tensor] = ()
+    ) -> list[Tensor]:
         """The value of every slot; ``held`` are the constants on the right device and dtype."""
-        slots: list[Tensor] = []
-        for slot, step in enumerate(self.program.steps):
+        slots = list(known)
+        for slot, step in list(enumerate(self.steps))[len(slots) :]:
             data = dict(step.data)
             if step.op == "input":
                 slots.append(inputs[data["name"]])
@@ -58,13 +60,13 @@ class Evaluator:
 
 
 def evaluate(
-    program: Program, inputs: Mapping[str, Tensor], functions: Functions, device: torch.device, dtype: torch.dtype
-) -> list[Tensor]:
-    """Run a program once, without keeping anything: the wanted outputs."""
+    program: Program, inputs: Mapping[str, Tensor], functions: Functions, like: Tensor, known: Sequence[Tensor] = ()
+) -> Tensor:
+    """Run a program once and keep nothing: its one output, on the device and in the dtype of ``like``."""
     constants = Constants()
-    evaluator = Evaluator(program, constants)
-    slots = evaluator.run(inputs, functions, constants.on(device, dtype))
-    return [slots[slot] for slot in program.outputs]
+    evaluator = Evaluator(program, constants, len(known))
+    (output,) = program.outputs
+    return evaluator.run(inputs, functions, constants.on(like.device, like.dtype), known)[output]
 
 
 def batch_of(tensors: Iterable[Tensor]) -> int:
@@ -100,6 +102,8 @@ def _call(function: Callable[..., Any], arguments: list[Tensor], shape: Shape, b
     if isinstance(function, torch.nn.Module):  # a network computes in its own precision
         own = next((p.dtype for p in function.parameters() if p.dtype.is_floating_point), solve_dtype)
         arguments = [argument.to(own) for argument in arguments]
+    if size == 0:
+        return (arguments[0] if arguments else torch.empty(0)).new_zeros((0, *shape), dtype=solve_dtype)
     if batched:
         result = function(*(argument.expand(size, *argument.shape[1:]) for argument in arguments))
         expected = (size, *shape)
@@ -203,7 +207,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "sin": _same(torch.sin),
     "cos": _same(torch.cos),
     "sigmoid": _same(torch.sigmoid),
-    "softplus": _same(torch.nn.functional.softplus),
+    "softplus": lambda shape, x: torch.logaddexp(x, torch.zeros_like(x)),
     "power": lambda shape, x, exponent: x**exponent,
     "inv": _same(torch.linalg.inv),
     "assume": lambda shape, x, attributes: x,

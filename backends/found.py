@@ -15,6 +15,12 @@ from .options import Options
 from .status import Status
 
 
+# Bytes of matrices solved at a time: on a CPU what its caches hold (32 MiB shared by two cores where this was measured: n = 100 is
+# 1.4 times faster than in one piece), elsewhere a bound on memory.
+CACHE = 10 * 2**20
+MEMORY = 2 * 2**30
+
+
 class Found(NamedTuple):
     """First what has a derivative, then what has none."""
 
@@ -37,7 +43,7 @@ class Found(NamedTuple):
     ray_lb: Tensor
     ray_ub: Tensor
     # the factored KKT system
-    L: Tensor
+    U: Tensor
     scale: Tensor
     weight: Tensor
     unit: Tensor
@@ -65,7 +71,29 @@ class Found(NamedTuple):
 
 
 def find(data: QPData, options: Options, rejected: Tensor | None) -> Found:
-    """Solve, adjudicate what is left, and raise if that is the policy."""
+    """Solve, adjudicate what is left, and raise if that is the policy. Large batches go through in parts: items do not interact."""
+    size = _part_size(data)
+    if data.batch <= size:
+        found = _find(data, options, rejected)
+    else:
+        starts = range(0, data.batch, size)
+        parts = [_find(data[i : i + size], options, None if rejected is None else rejected[i : i + size]) for i in starts]
+        found = Found(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    if options.on_failure == "raise" and not bool(found.ok.all()):
+        indices = (~found.ok).nonzero().squeeze(1)
+        raise SolveError(found.solution, indices.tolist(), [Status(code) for code in found.status[indices].tolist()])
+    return found
+
+
+def _part_size(data: QPData) -> int:
+    """Items whose matrices fit the budget of the device."""
+    n, m, k = data.sizes
+    entries = 4 * n * n + 3 * n * (m + k)
+    budget = CACHE if data.Q.is_cpu else MEMORY
+    return max(1, budget // (entries * data.Q.element_size()))
+
+
+def _find(data: QPData, options: Options, rejected: Tensor | None) -> Found:
     eps = options.tolerance(data.Q.dtype)
     outcome = engine.run(data, eps, options.eps_abs, options.max_iter, rejected)
     k = data.sizes[2]
@@ -74,14 +102,9 @@ def find(data: QPData, options: Options, rejected: Tensor | None) -> Found:
     ok = (status == Status.SOLVED) | ((status == Status.SOLVED_INACCURATE) & (options.accept == "inaccurate"))
     # A failed item's best iterate stays finite, and its factor multiplies zeros.
     x, w, z_lb, z_ub = (part.nan_to_num(0, 0, 0) for part in (point.x, point.w, point.z_lb, point.z_ub))
-    L = torch.where(torch.isfinite(factor.L.diagonal(dim1=1, dim2=2).sum(1))[:, None, None], factor.L, 1)
-    found = Found(
+    return Found(
         x, w[:, :k], w[:, k:], z_lb, z_ub, outcome.slack(data, x),
         status, outcome.iterations, outcome.residuals.scaled, outcome.residuals.absolute, factor.weight[:, k:] > 0,
         ray.x, ray.y, ray.z, ray.z_lb, ray.z_ub,
-        L, factor.scale, factor.weight, factor.unit, factor.lower, factor.upper, ok,
+        factor.U, factor.scale, factor.weight, factor.unit, factor.lower, factor.upper, ok,
     )  # fmt: skip
-    if options.on_failure == "raise" and not bool(ok.all()):
-        indices = (~ok).nonzero().squeeze(1)
-        raise SolveError(found.solution, indices.tolist(), [Status(code) for code in status[indices].tolist()])
-    return found

@@ -26,27 +26,35 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Bound:
-    """Checked inputs: tensors with one leading axis of size B or 1, what results are cast to, and the joint batch."""
+    """Checked inputs: tensors with one leading axis of size B or 1, the joint batch, and the dtype that results are cast to.
+
+    ``like`` is an empty tensor on the device and in the dtype of the solve.
+    """
 
     tensors: dict[str, Tensor]
     batch: Shape
     dtype: torch.dtype
-    device: torch.device
+    like: Tensor
 
 
-def match(args: Sequence[Any], kwargs: Mapping[str, Any], order: Sequence[str], keys: Mapping[str, str]) -> dict[str, Any]:
-    """Values by name, from one mapping, from positions, or from keywords. ``keys`` finds names of leaves."""
+def match(
+    args: Sequence[Any], kwargs: Mapping[str, Any], order: Sequence[str], keys: Mapping[str, str], held: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Values by name, from one mapping, from positions, or from keywords. ``keys`` finds names of leaves; ``held`` are weights."""
     given: dict[str, Any] = {}
     if len(args) == 1 and isinstance(args[0], Mapping):
         for leaf, value in args[0].items():
-            given[_name(leaf, keys, order)] = value
+            name = _name(leaf, keys, order, held)
+            if name in given:
+                raise InputError(f"input {name}: given twice")
+            given[name] = value
     elif len(args) > len(order):
         raise InputError(f"expected at most {len(order)} inputs ({', '.join(order) or 'none'}), got {len(args)}")
     else:
         given.update(zip(order, args, strict=False))
     for name, value in kwargs.items():
         if name not in order:
-            raise InputError(_unknown(name, order))
+            raise InputError(_unknown(name, order, held))
         if name in given:
             raise InputError(f"input {name}: given twice")
         given[name] = value
@@ -60,12 +68,8 @@ def bind(
     given: Mapping[str, Any],
     shapes: Mapping[str, Shape],
     own: Iterable[Tensor] = (),
-    solve_dtype: torch.dtype | None = None,
 ) -> Bound:
-    """Check values against their shapes. ``own`` are tensors (weights) that take part in dtype and device.
-
-    ``solve_dtype``: cast to it; None: float64 where the device has it.
-    """
+    """Check values against their shapes. ``own`` are tensors (weights) that take part in dtype and device."""
     own = list(own)
     tensors = {name: _tensor(name, value) for name, value in given.items()}
     present = [*(tensors[name] for name, value in given.items() if isinstance(value, Tensor | np.ndarray)), *own]
@@ -76,9 +80,9 @@ def bind(
         dtype = torch.promote_types(dtype, other)
     batches = {name: _batch(name, tensor, shapes[name]) for name, tensor in tensors.items()}
     batch = joint_batch(batches)
-    solve = solve_dtype or solve_dtype_of(device)
+    solve = solve_dtype_of(device)
     flat = {name: _flat(t.to(device=device, dtype=solve), batches[name], batch, shapes[name]) for name, t in tensors.items()}
-    return Bound(flat, batch, dtype, device)
+    return Bound(flat, batch, dtype, torch.empty(0, device=device, dtype=solve))
 
 
 def solve_dtype_of(device: torch.device) -> torch.dtype:
@@ -141,7 +145,7 @@ def _flat(tensor: Tensor, own: Shape, joint: Shape, shape: Shape) -> Tensor:
     return tensor.expand((*joint, *shape)).reshape(math.prod(joint), *shape)
 
 
-def _name(leaf: Any, keys: Mapping[str, str], order: Sequence[str]) -> str:
+def _name(leaf: Any, keys: Mapping[str, str], order: Sequence[str], held: Sequence[str]) -> str:
     if isinstance(leaf, Parameter | Variable):
         if leaf.key not in keys:
             raise InputError(f"{leaf!r} does not belong to this model; it has {', '.join(order)}")
@@ -149,11 +153,13 @@ def _name(leaf: Any, keys: Mapping[str, str], order: Sequence[str]) -> str:
     else:
         name = leaf
     if name not in order:
-        raise InputError(_unknown(str(name), order))
+        raise InputError(_unknown(str(name), order, held))
     return str(name)
 
 
-def _unknown(name: str, order: Sequence[str]) -> str:
+def _unknown(name: str, order: Sequence[str], held: Sequence[str]) -> str:
+    if name in held:
+        return f"{name} is a weight of this layer, not an input; its value is layer.weight({name!r})"
     near = difflib.get_close_matches(name, order, 1, cutoff=0.5)
     return f"unknown input {name!r}{f', did you mean {near[0]!r}?' if near else ''}; expected {', '.join(order) or 'none'}"
 

@@ -9,6 +9,8 @@ Inequalities have D = z/s. Equalities, and rows held active, have D = 1/delta: a
 that duplicate, dependent or zero rows are as good as any. Their residual is that of the true problem, so the next step (of Newton,
 or of refinement) removes what delta left: the error shrinks by delta/sigma², sigma the least singular value of the rows.
 Bounds are diagonal: they add their weights to the diagonal and never become rows.
+
+Vectors are rows, (B, 1, n): on a CPU, torch multiplies a batch of rows from the left three times faster than columns from the right.
 """
 
 from __future__ import annotations
@@ -33,25 +35,35 @@ class Workspace:
     def __init__(self, B: int, n: int, rows: int, like: Tensor) -> None:
         self._scaled = like.new_empty(B, n, rows)
         self._H = like.new_empty(B, n, n)
-        self._L = like.new_empty(B, n, n).mT
+        self._U = like.new_empty(B, n, n)
         self._info = torch.empty(B, dtype=torch.int32, device=like.device)
 
     def factor(self, Q: Tensor, W: Tensor, Wt: Tensor, D: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor]:
-        """Cholesky factor L of Q + W'DW + diag(diagonal), and whether it exists; L lives until the next call. Wt: W' by rows."""
+        """U with U'U = Q + W'DW + diag(diagonal), and whether it exists; U lives until the next call. Wt: W' by rows."""
         scaled, H = self._scaled, self._H
         B, n, rows = scaled.shape
-        torch.mul(Wt, D.unsqueeze(1), out=scaled)
+        torch.mul(Wt, D, out=scaled)
         if W.shape[0] == 1:
             torch.mm(scaled.view(B * n, rows), W[0], out=H.view(B * n, n))
             H += Q
         else:
             torch.baddbmm(Q.expand_as(H), scaled, W, out=H)
         H.diagonal(dim1=1, dim2=2).add_(diagonal)
-        torch.linalg.cholesky_ex(H, out=(self._L, self._info))
-        return self._L, self._info == 0
+        torch.linalg.cholesky_ex(H, out=(self._U.mT, self._info))
+        return self._U, self._info == 0
 
 
-def solve(L: Tensor, r: Tensor) -> Tensor:
-    """(L L')^-1 r. Two triangular solves: several times faster on a CPU than cholesky_solve for one right-hand side."""
-    half = torch.linalg.solve_triangular(L, r.unsqueeze(2), upper=False)
-    return torch.linalg.solve_triangular(L.mT, half, upper=True).squeeze(2)
+def solve(U: Tensor, r: Tensor) -> Tensor:
+    """(U'U)^-1 r. Two triangular solves: several times faster on a CPU than cholesky_solve for one right-hand side."""
+    half = torch.linalg.solve_triangular(U, r, upper=True, left=False)
+    return torch.linalg.solve_triangular(U.mT, half, upper=False, left=False)
+
+
+def rowmat(v: Tensor, M: Tensor) -> Tensor:
+    """v'M for rows v (B, 1, r) and matrices (B, r, c) or one shared (1, r, c)."""
+    return v @ M[0] if M.shape[0] == 1 else torch.bmm(v, M)
+
+
+def dot(u: Tensor, v: Tensor) -> Tensor:
+    """u'v for rows, (B, 1, 1)."""
+    return torch.bmm(u, v.mT)

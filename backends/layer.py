@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from ..canon.canonicalize import Canonical, canonicalize
 from ..canon.param_qp import Input, Multiplier, Retrieved
 from ..canon.program import Functions
 from ..dsl.diagnostics import DefinitionError, Diagnostic
-from ..dsl.expression import Expression, wrap
+from ..dsl.expression import Expression
 from ..dsl.leaves import Parameter
 from ..dsl.problem import Problem
 from ..dsl.walk import leaves
@@ -28,7 +29,7 @@ from .solve import solve
 from .status import Status
 from .weights import initial, mapped
 
-Output = Expression | Dual | Objective
+Output = Expression | Dual | Objective | str
 EXPLAINED = 3  # failed items whose causes an error spells out
 NEGLIGIBLE = 1e-6  # what a certificate holds of a constraint or variable that takes no part in it, relative to its largest entry
 
@@ -51,7 +52,7 @@ class Layer(nn.Module):
         text: str,
     ) -> None:
         super().__init__()
-        self._qp = canonical.qp
+        self._qp, self._function_names = canonical.qp, canonical.function_names
         self._leaves, self._constraints = leaves_by_key, constraints_by_key
         self._order, self._outputs = tuple(order), outputs
         self._options, self._text = options, text
@@ -73,7 +74,7 @@ class Layer(nn.Module):
         Each tensor has shape batch + the parameter's shape; batches broadcast as in torch, and the joint batch must be the batch of
         at least one input. Raises InputError before any work; SolveError after it, unless ``on_failure`` says otherwise.
         """
-        solution = self._solve(match(args, kwargs, self._order, self._leaves), self._options)
+        solution = self._solve(self.matched(args, kwargs), self._options)
         if self._outputs is None:
             return solution
         values = tuple(_output(solution, output) for output in self._outputs)
@@ -81,13 +82,22 @@ class Layer(nn.Module):
 
     def solve(self, inputs: Mapping[Any, Any] | None = None, **options: Any) -> Solution:
         """Solve with options of this call (``on_failure``, ``eps``, ...); always returns a ``Solution``."""
-        given = match((inputs or {},), {}, self._order, self._leaves)
-        return self._solve(given, replace(self._options, **options))
+        if not isinstance(inputs, Mapping | None):
+            raise InputError(f"inputs: expected a mapping from parameters or names to values, got {type(inputs).__name__}")
+        unknown = options.keys() - {field.name for field in fields(Options)}
+        if unknown:
+            known = ", ".join(field.name for field in fields(Options))
+            raise InputError(f"unknown option {', '.join(sorted(unknown))}; expected {known}")
+        return self._solve(self.matched((inputs or {},), {}), replace(self._options, **options))
+
+    def matched(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Inputs given in any of the ways of a call, by name."""
+        return match(args, kwargs, self._order, self._leaves, self._weighted)
 
     def standard_form(self, *args: Any, **kwargs: Any) -> QPData:
         """The batched problem data Q p G h A b lb ub of these inputs, differentiable; one leading axis, of size 1 where shared."""
-        bound, inputs = self._bind(match(args, kwargs, self._order, self._leaves))
-        return self._plan.build(inputs, self._functions, bound.device, _dtype(inputs, bound)).data
+        bound, inputs = self._bind(self.matched(args, kwargs))
+        return self._plan.build(inputs, self._functions, bound.like, bound.dtype).data
 
     def weight(self, parameter: Parameter | str) -> Tensor:
         """The value of a weight: the raw tensor under its map, which has the declared attributes."""
@@ -95,7 +105,7 @@ class Layer(nn.Module):
         if name not in self._weighted:
             raise InputError(f"no weight {name or parameter!r} in this layer; it has {', '.join(self._weighted) or 'none'}")
         item = next(item for item in self._qp.inputs if item.name == name)
-        return mapped(self.get_parameter(name), item.attributes)
+        return mapped(getattr(self, name), item.attributes)
 
     def explain(self) -> str:
         """What was compiled: sizes, inputs, the derived-parameter program, the route of every block, and the engine."""
@@ -119,20 +129,19 @@ class Layer(nn.Module):
 
     def _bind(self, given: Mapping[str, Any]) -> tuple[Bound, dict[str, Tensor]]:
         """Checked inputs and the values of weights, in the solve dtype."""
-        raw = {name: self.get_parameter(name) for name in self._weighted}
+        raw = {name: getattr(self, name) for name in self._weighted}  # functional_call swaps plain tensors in
         shapes = {item.name: item.shape for item in self._qp.inputs}
         bound = bind(given, shapes, raw.values())
         attributes = {item.name: item.attributes for item in self._qp.inputs}
-        dtype = _dtype(bound.tensors, bound)
+        dtype = bound.like.dtype
         values = {name: mapped(tensor.to(dtype), attributes[name]).unsqueeze(0) for name, tensor in raw.items()}
         return bound, {**bound.tensors, **values}
 
     def _solve(self, given: Mapping[str, Any], options: Options) -> Solution:
         bound, inputs = self._bind(given)
-        dtype = _dtype(inputs, bound)
-        built = self._plan.build(inputs, self._functions, bound.device, dtype)
+        built = self._plan.build(inputs, self._functions, bound.like, bound.dtype)
         if options.on_failure != "raise":
-            built = self._harmless(inputs, built, bound, dtype)
+            built, inputs = self._harmless(built, inputs, bound)
         size = math.prod(bound.batch)
         data = built.data
         if data.batch != size:  # nothing that has a batch enters the problem
@@ -141,45 +150,53 @@ class Layer(nn.Module):
             raw = solve(data, options, rejected=None if built.rejected is None else built.rejected.expand(size))
         except SolveError as error:
             raise self._named(error, built, inputs, bound, options) from None
-        return Solution(raw, built.data, built.constant, inputs, self._context(bound, options))
+        return self._solution(raw, built, inputs, bound, options)
 
-    def _context(self, bound: Bound, options: Options) -> Context:
-        known = self._leaves, self._constraints, bound.batch, bound.dtype
-        return Context(self._qp, self._functions, *known, options.on_failure == "nan")
+    def _solution(self, raw: QPSolution, built: Built, inputs: dict[str, Tensor], bound: Bound, options: Options) -> Solution:
+        names = self._function_names, self._leaves, self._constraints
+        policy = options.on_failure == "nan", options.regularize > 0
+        context = Context(self._qp, self._functions, *names, bound.batch, bound.dtype, *policy)
+        return Solution(raw, built.data, built.constant, built.slots, inputs, context)
 
-    def _harmless(self, inputs: dict[str, Tensor], built: Built, bound: Bound, dtype: torch.dtype) -> Built:
+    def _harmless(self, built: Built, inputs: dict[str, Tensor], bound: Bound) -> tuple[Built, dict[str, Tensor]]:
         """Items whose data cannot be used borrow the inputs of a usable mate, so that nothing non-finite is differentiated.
 
         Zero times NaN is NaN: a gradient that is exactly zero at the data would still poison a shared parameter behind an exp or
-        an inverse. The items keep their status; only what flows through them changes.
+        an inverse. Where no item is usable, nothing at all flows back. The items keep their status; only what flows through them
+        changes.
         """
         bad = _unusable(built.data)
         if built.rejected is not None:
             bad = bad | (built.rejected != 0)
         if not _any(bad):
-            return built
-        codes = torch.where(bad, torch.tensor(int(Status.INVALID_INPUT), dtype=torch.int8, device=bad.device), 0)
+            return built, inputs
+        codes = int(Status.INVALID_INPUT) * bad.to(torch.int8)
         if built.rejected is not None:
             codes = torch.where(built.rejected != 0, built.rejected, codes)
         lender = torch.where(bad, (~bad).to(torch.int8).argmax(), torch.arange(len(bad), device=bad.device))
-        borrowed = {n: t.index_select(0, lender) if t.shape[0] == len(bad) else t for n, t in inputs.items()}
-        again = self._plan.build(borrowed, self._functions, bound.device, dtype)
-        return Built(again.data, again.constant, codes.to(torch.int8))
+        borrowed = {}
+        for name, tensor in inputs.items():
+            lent = tensor.index_select(0, lender) if tensor.shape[0] == len(bad) else tensor
+            borrowed[name] = torch.where(bad.all(), lent.detach(), lent)
+        again = self._plan.build(borrowed, self._functions, bound.like, bound.dtype)
+        return replace(again, rejected=codes), borrowed
 
-    def _named(self, error: SolveError, built: Built, inputs: Mapping[str, Tensor], bound: Bound, options: Options) -> SolveError:
+    def _named(self, error: SolveError, built: Built, inputs: dict[str, Tensor], bound: Bound, options: Options) -> SolveError:
         """The engine's error in the user's words: which parameter, which constraints."""
         raw = cast(QPSolution, error.solution)
         details = []
         for index, status in list(zip(error.indices, error.status, strict=True))[:EXPLAINED]:
+            causes = []
             if status in (Status.INVALID_INPUT, Status.NONCONVEX):
-                details += [f"item {index}: {text}" for text in self._plan.blame(inputs, self._functions, index)]
+                causes = self._plan.blame(inputs, built, index, bound.dtype)
             if status is Status.PRIMAL_INFEASIBLE:
                 conflict = [f"{m.name!r} ({m.text})" for m in self._qp.multipliers if _conflicts(raw.ray, m, index)]
-                details.append(f"item {index}: no point satisfies {', '.join(conflict) or 'the constraints'} together")
+                causes = [f"no point satisfies {', '.join(conflict) or 'the constraints'} together"]
             if status is Status.DUAL_INFEASIBLE:
                 moving = [v.name for v in self._qp.variables if _moves(raw.ray, v, index)]
-                details.append(f"item {index}: the objective falls without end along {', '.join(moving)}")
-        solution = Solution(raw, built.data, built.constant, dict(inputs), self._context(bound, options))
+                causes = [f"the objective falls without end along {', '.join(moving)}"]
+            details += [f"item {_place(index, bound.batch)}: {cause}" for cause in causes]
+        solution = self._solution(raw, built, inputs, bound, options)
         return SolveError(solution, error.indices, error.status, details)
 
 
@@ -207,6 +224,12 @@ def compile(
     "inaccurate". ``regularize``: delta in an added delta/2 |x|². ``batch_invariant``: the torch engine's plan depends on the
     model alone, so both values mean the same there. Raises DefinitionError and InputError.
     """
+    if not isinstance(problem, Problem):
+        raise _definition("the problem", f"expected a kr.Problem, got {type(problem).__name__}")
+    if not isinstance(weights, Mapping | None):
+        raise _definition("weights", f"expected a mapping from parameters to initial values, got {type(weights).__name__}")
+    if not isinstance(batch_invariant, bool):
+        raise _definition("batch_invariant", f"expected True or False, got {batch_invariant!r}")
     if backend not in ("auto", "torch"):
         raise _definition("the backend", f"expected 'auto' or 'torch', got {backend!r}")
     options = Options(eps, eps_abs, max_iter, on_failure, accept, regularize)
@@ -229,16 +252,22 @@ def _outputs(outputs: Sequence[Output] | Output, by_key: Mapping[str, str], prob
     several = outputs if isinstance(outputs, list | tuple) else [outputs]
     if not several:
         raise _definition("outputs", "the list is empty")
+    keys = {constraint.key for constraint in problem.constraints.values()}
     for output in several:
         if isinstance(output, Dual):
-            name = output.of if isinstance(output.of, str) else None
-            known = {c.key for c in problem.constraints.values()}
-            if (name is not None and name not in problem.constraints) or (name is None and output.of.key not in known):  # type: ignore[union-attr]  # a Constraint
+            known = output.of in problem.constraints if isinstance(output.of, str) else output.of.key in keys
+            if not known:
                 raise _definition("outputs", f"no constraint {output.of!r}; there are {', '.join(problem.constraints)}")
-        elif not isinstance(output, Objective):
-            unknown = [leaf for leaf in leaves([wrap(output)]) if leaf.key not in by_key]  # type: ignore[attr-defined]  # a leaf
+        elif isinstance(output, str):
+            if output not in problem.variables:
+                raise _definition("outputs", f"no variable {output!r}; there are {', '.join(problem.variables)}")
+        elif isinstance(output, Expression):
+            unknown = [leaf for leaf in leaves([output]) if leaf.key not in by_key]
             if unknown:
                 raise _definition("outputs", f"{unknown[0]!r} does not occur in the problem")
+        elif not isinstance(output, Objective):
+            hint = "a variable, its name, an expression, kr.dual(constraint) or kr.objective"
+            raise _definition("outputs", f"expected {hint}, got {output!r}")
     return tuple(several)
 
 
@@ -265,8 +294,11 @@ def _definition(title: str, why: str) -> DefinitionError:
     return DefinitionError(Diagnostic("N04", f"{title} cannot be used", None, "", "", why, ""))
 
 
-def _dtype(tensors: Mapping[str, Tensor], bound: Bound) -> torch.dtype:
-    return next((t.dtype for t in tensors.values()), torch.float32 if bound.device.type == "mps" else torch.float64)
+def _place(index: int, batch: tuple[int, ...]) -> str:
+    """A flat index as the index into the batch dimensions."""
+    if len(batch) < 2:
+        return str(index)
+    return str(tuple(int(i) for i in np.unravel_index(index, batch)))
 
 
 def _any(mask: Tensor) -> bool:

@@ -14,21 +14,22 @@ from torch import Tensor
 
 from ..canon.param_qp import ParamQP
 from ..canon.program import Functions
+from ..dsl.sign import Attributes
 from .assemble import Assembly
-from .checks import violations
+from .checks import verdict
 from .constants import Constants
 from .data import QPData
 from .evaluate import Evaluator
-from .status import Status
 
 
 @dataclass(frozen=True)
 class Built:
-    """Problem data of one call, the constant term of the objective, and a Status code per item (0: nothing against it)."""
+    """Problem data of one call, the constant term of the objective, every slot of the program, and a Status code per item."""
 
     data: QPData
     constant: Tensor
-    rejected: Tensor | None
+    slots: list[Tensor]
+    rejected: Tensor | None  # None: nothing was declared; 0: nothing against the item
 
 
 class Plan:
@@ -39,40 +40,45 @@ class Plan:
         self._constants = Constants()
         self._evaluator = Evaluator(qp.program, self._constants)
         self._assembly = Assembly(qp, self._constants)
-        self._checked = [item for item in qp.inputs if item.attributes.declared]
+        self._declared = [item for item in qp.inputs if item.attributes.declared]
 
-    def build(self, inputs: Mapping[str, Tensor], functions: Functions, device: torch.device, dtype: torch.dtype) -> Built:
-        """``inputs``: one tensor per declared parameter, with one leading axis of size B, or 1 where shared."""
-        held = self._constants.on(device, dtype)
+    def build(self, inputs: Mapping[str, Tensor], functions: Functions, like: Tensor, precision: torch.dtype) -> Built:
+        """Run the plan. ``inputs``: one tensor per parameter, with one leading axis of size B, or 1 where shared.
+
+        ``like`` has the device and the solve dtype; ``precision`` is the dtype that the values came in.
+        """
+        held = self._constants.on(like.device, like.dtype)
         slots = self._evaluator.run(inputs, functions, held)
         data, constant = self._assembly.data(slots, held)
-        return Built(data, constant, self._rejected(inputs, slots))
+        rejected = None
+        for _, value, attributes in self._facts(inputs, slots):
+            code = verdict(value.detach(), attributes, precision)
+            rejected = code if rejected is None else torch.maximum(rejected, code)
+        return Built(data, constant, slots, rejected)
 
-    def _rejected(self, inputs: Mapping[str, Tensor], slots: list[Tensor]) -> Tensor | None:
-        """Declared facts that do not hold: a sign makes an item INVALID_INPUT, definiteness NONCONVEX."""
-        facts = [(inputs[item.name], item.attributes) for item in self._checked]
-        facts += [(slots[check.slot], check.attributes) for check in self.qp.checks]
-        codes = None
-        for value, attributes in facts:
-            code = Status.NONCONVEX if attributes.PSD or attributes.NSD else Status.INVALID_INPUT
-            found = violations(value.detach(), attributes).to(torch.int8) * int(code)
-            codes = found if codes is None else torch.maximum(codes, found)
-        return codes
+    def blame(self, inputs: Mapping[str, Tensor], built: Built, index: int, precision: torch.dtype) -> list[str]:
+        """What is wrong with the inputs of one item, for an error message."""
 
-    def blame(self, inputs: Mapping[str, Tensor], functions: Functions, item: int) -> list[str]:
-        """Names of what is wrong with the inputs of one item, for an error message."""
+        def item(value: Tensor) -> Tensor:
+            return value[min(index, value.shape[0] - 1)].unsqueeze(0)
+
         found = []
         for name, value in inputs.items():
-            if bool(torch.isnan(value[min(item, value.shape[0] - 1)]).any()):
-                found.append(f"parameter {name} is NaN")
-        device, dtype = next(((v.device, v.dtype) for v in inputs.values()), (torch.device("cpu"), torch.float64))
-        slots = self._evaluator.run(inputs, functions, self._constants.on(device, dtype))
-        facts = [(f"parameter {i.name}", inputs[i.name], i.attributes) for i in self._checked]
-        facts += [(check.text, slots[check.slot], check.attributes) for check in self.qp.checks]
-        for text, value, attributes in facts:
-            if bool(violations(value[min(item, value.shape[0] - 1)].unsqueeze(0), attributes)):
+            if not bool(torch.isfinite(item(value)).all()):
+                found.append(f"parameter {name} is {'NaN' if bool(item(value).isnan().any()) else 'infinite'}")
+        for text, value, attributes in self._facts(inputs, built.slots):
+            if bool(verdict(item(value), attributes, precision)):
                 found.append(f"{text} is not {' and '.join(attributes.declared)}")
+        for slot, step in enumerate(self.qp.program.steps):
+            arguments = [bool(torch.isfinite(item(built.slots[argument])).all()) for argument in step.args]
+            if step.args and all(arguments) and not bool(torch.isfinite(item(built.slots[slot])).all()):
+                found.append(f"{self.qp.program.text(slot)} is not finite")
         return found
+
+    def _facts(self, inputs: Mapping[str, Tensor], slots: list[Tensor]) -> list[tuple[str, Tensor, Attributes]]:
+        """What was declared of values: in words, the value, and the attributes."""
+        facts = [(f"parameter {item.name}", inputs[item.name], item.attributes) for item in self._declared]
+        return facts + [(check.text, slots[check.slot], check.attributes) for check in self.qp.checks]
 
 
 @lru_cache(maxsize=256)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from ..canon.program import lower
+from ..canon.program import Builder
 from ..dsl import problem as written
 from ..dsl.expression import Expression, wrap
 from ..dsl.leaves import Parameter, Variable
+from ..dsl.problem import names_of
 from ..dsl.walk import leaves
 from .evaluate import evaluate as run
 from .failure import InputError
 from .inputs import bind
 from .layer import Layer, compile
 from .solution import Solution
+
+Policy = Literal["raise", "return", "nan"]
 
 
 class Problem(written.Problem):
@@ -30,14 +32,16 @@ class Problem(written.Problem):
         self._compiled: Layer | None = None
         self._lock = threading.Lock()
 
-    def solve(self, *args: Any, on_failure: str = "raise", eps: float | None = None, **parameters: Any) -> Solution:
-        """Solve for parameters given as to a compiled layer. Compiles once; no value is stored on anything."""
+    def solve(self, *inputs: Any, on_failure: Policy = "raise", eps: float | None = None, **parameters: Any) -> Solution:
+        """Solve for parameters given as to a compiled layer. Compiles once; no value is stored on anything.
+
+        Parameters named like an option of this method go into a mapping: ``problem.solve({"eps": ...})``.
+        """
         with self._lock:
             if self._compiled is None:
                 self._compiled = compile(self)
         layer = self._compiled
-        given = dict(args[0]) if len(args) == 1 and isinstance(args[0], Mapping) else {}
-        return layer.solve({**given, **parameters}, on_failure=on_failure, eps=eps)
+        return layer.solve(layer.matched(inputs, parameters), on_failure=on_failure, eps=eps)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_compiled", "_lock")}
@@ -55,19 +59,21 @@ def evaluate(expression: Expression, values: Mapping[Any, Any]) -> Tensor:
     """
     expression = wrap(expression)
     found = leaves([expression])
-    names = {leaf.key: leaf.name or f"leaf{index}" for index, leaf in enumerate(found)}  # type: ignore[attr-defined]  # leaves have keys
-    shapes = {names[leaf.key]: leaf.shape for leaf in found}  # type: ignore[attr-defined]  # leaves have keys
-    given = {}
+    known = names_of(found)
+    shapes = {known[leaf.key]: leaf.shape for leaf in found}
+    given: dict[str, Any] = {}
     for key, value in values.items():
-        name = names.get(key.key) if isinstance(key, Variable | Parameter) else key
+        name = known.get(key.key, "") if isinstance(key, Variable | Parameter) else key
         if name not in shapes:
             raise InputError(f"{key!r} does not occur in the expression; it has {', '.join(shapes) or 'no leaves'}")
+        if name in given:
+            raise InputError(f"{name}: given twice")
         given[name] = value
     missing = [name for name in shapes if name not in given]
     if missing:
         raise InputError(f"missing values: {', '.join(missing)}")
     bound = bind(given, shapes)
-    program, functions = lower([expression], names)
-    dtype = next((t.dtype for t in bound.tensors.values()), torch.float64)
-    (value,) = run(program, bound.tensors, functions, bound.device, dtype)
-    return value.expand(math.prod(bound.batch), *value.shape[1:]).reshape(bound.batch + expression.shape).to(bound.dtype)
+    builder = Builder(known)
+    program = builder.finish([builder.lower(expression)])
+    found_value = run(program, bound.tensors, builder.functions, bound.like)
+    return found_value.expand(math.prod(bound.batch), *expression.shape).reshape(bound.batch + expression.shape).to(bound.dtype)

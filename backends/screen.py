@@ -68,7 +68,7 @@ class Clean:
 def screen(data: QPData, rejected: Tensor | None) -> Clean:
     """Judge every item, replace what is rejected, and bring the rest to finite form."""
     B, k = data.batch, data.sizes[2]
-    Q = (data.Q + data.Q.mT) / 2
+    Q = (data.Q + data.Q.mT).div_(2)
     W = torch.cat([_expand(data.A, data.G), _expand(data.G, data.A)], 1) if k and data.sizes[1] else data.A if k else data.G
     h = data.h
     codes = torch.zeros(B, dtype=torch.int8, device=Q.device) if rejected is None else rejected.clone()

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ..canon.param_qp import ParamQP
-from ..canon.program import Functions, lower
+from ..canon.program import Builder, Functions
 from ..dsl.constraint import Constraint
-from ..dsl.expression import Expression, wrap
+from ..dsl.expression import Expression
 from ..dsl.leaves import Parameter, Variable
 from .data import QPData, QPSolution, Residuals
 from .envelope import optimal_value
@@ -52,14 +52,16 @@ class Context:
 
     qp: ParamQP
     functions: Functions
+    function_names: dict[str, str]  # by key
     leaves: dict[str, str]  # names of variables and parameters by key
     constraints: dict[str, str]  # names of constraints by key
     batch: Shape
     dtype: torch.dtype
     nan_on_failure: bool
+    regularized: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solution:
     """Solutions of a batch of problems.
 
@@ -72,15 +74,25 @@ class Solution:
     raw: QPSolution
     data: QPData
     constant: Tensor
+    slots: list[Tensor]
     inputs: dict[str, Tensor]
     context: Context
 
-    def __getitem__(self, what: Expression | str) -> Tensor:
+    __iter__ = None  # without it Python would try solution[0], solution[1], ...
+
+    def __getitem__(self, what: object) -> Tensor:
         if isinstance(what, str):
             return self._variable(what)
         if isinstance(what, Variable):
             return self._variable(self._name(what))
-        return self._expression(wrap(what))
+        if not isinstance(what, Expression):
+            hint = "; ask solution.dual(constraint) for multipliers, solution.objective for the optimal value"
+            raise InputError(f"expected a variable, its name or an expression, got {what!r}{hint}")
+        return self._expression(what)
+
+    def __contains__(self, what: object) -> bool:
+        name = self.context.leaves.get(what.key) if isinstance(what, Variable) else what
+        return isinstance(name, str) and name in [v.name for v in self.context.qp.variables]
 
     def dual(self, constraint: Constraint | str) -> Tensor:
         """The multiplier of a constraint, of shape batch + the constraint's shape."""
@@ -97,10 +109,12 @@ class Solution:
     @property
     def objective(self) -> Tensor:
         """The optimal value, of shape batch; terms of parameters alone included."""
-        value = self.context.qp.sign * (optimal_value(self.data, self.raw) + self.constant)
-        if self.context.nan_on_failure:
-            value = torch.where(self.raw.ok, value, torch.nan)
-        return self._shaped(value, ())
+        x, p = self.raw.x, self.data.p
+        if self.context.regularized:  # x is not the minimiser of the value reported, so its own derivative counts
+            value = (x * (self.data.Q @ x.unsqueeze(2)).squeeze(2)).sum(1) / 2 + (p * x).sum(1)
+        else:
+            value = optimal_value(self.data, self.raw)
+        return self._kept(self.context.qp.sign * (value + self.constant), ())
 
     @property
     def status(self) -> Tensor:
@@ -119,8 +133,9 @@ class Solution:
 
     @property
     def residuals(self) -> Residuals:
-        """Residuals of the original problem, one entry per item of the flattened batch."""
-        return self.raw.residuals
+        """Residuals of the original problem, scaled and absolute, of shape batch + (4,)."""
+        own = self.raw.residuals
+        return Residuals(own.scaled.reshape(*self.context.batch, 4), own.absolute.reshape(*self.context.batch, 4))
 
     @property
     def gradient_flags(self) -> Tensor:
@@ -154,13 +169,23 @@ class Solution:
         return self._shaped(self.raw.x[:, found.start : found.start + found.size], found.shape)
 
     def _expression(self, expression: Expression) -> Tensor:
-        program, functions = lower([expression], _Names(self))
-        x = self.raw.x
+        """Continues the program of the layer, whose slots are known: what was solved with is what is reported."""
+        qp = self.context.qp
+        x = torch.where(self.raw.ok[:, None], self.raw.x, 0) if self.context.nan_on_failure else self.raw.x  # 0 * NaN is NaN
+        builder = Builder(_Names(self), qp.program.steps, self.context.function_names)
+        program = builder.finish([builder.lower(expression)])
         values = dict(self.inputs)
-        for v in self.context.qp.variables:
-            values[v.name] = x[:, v.start : v.start + v.size].reshape(-1, *v.shape)
-        (value,) = evaluate(program, values, functions, x.device, x.dtype)
-        return self._shaped(value.expand(x.shape[0], *value.shape[1:]), expression.shape)
+        for v in qp.variables:
+            values[v.name] = x[:, v.start : v.start + v.size].reshape(x.shape[0], *v.shape)
+        functions = {**self.context.functions, **builder.functions}
+        return self._kept(evaluate(program, values, functions, x, self.slots), expression.shape)
+
+    def _kept(self, value: Tensor, shape: Shape) -> Tensor:
+        """``value`` for every item; nothing flows back through a failed one."""
+        value = value.expand(self.raw.x.shape[0], *shape)
+        ok = self.raw.ok.reshape(-1, *(1,) * len(shape))
+        instead = torch.full_like(value, torch.nan) if self.context.nan_on_failure else value.detach()
+        return self._shaped(torch.where(ok, value, instead), shape)
 
     def _shaped(self, value: Tensor, shape: Shape) -> Tensor:
         return value.reshape(self.context.batch + shape).to(self.context.dtype)
@@ -180,13 +205,13 @@ class _Names(dict[str, str]):
 
 
 def _unflatten(children: Any, context: Any) -> Solution:
-    raw, data, constant, inputs = children
-    return Solution(raw, data, constant, inputs, context)
+    raw, data, constant, slots, inputs = children
+    return Solution(raw, data, constant, slots, inputs, context)
 
 
 pytree.register_pytree_node(
     Solution,
-    lambda s: ([s.raw, s.data, s.constant, s.inputs], s.context),
+    lambda s: ([s.raw, s.data, s.constant, s.slots, s.inputs], s.context),
     _unflatten,
     serialized_type_name="karush.Solution",
 )

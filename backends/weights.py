@@ -1,7 +1,8 @@
 """Weights: parameters that live in the module and are trained.
 
 The raw tensor sits in the state_dict under the parameter's own name; a named map turns it into a value that has the declared
-attributes, as the first operation of every call. Each map is the identity on values that already comply, except PSD and NSD:
+attributes, as the first operation of every call. Each map is the identity on values that already comply, except PSD and NSD, whose
+gradient vanishes at zero: start such weights elsewhere.
 
     nonneg   |raw|             nonpos   -|raw|            diag   raw on the diagonal, zero elsewhere
     symmetric   (raw + raw')/2    PSD   raw raw'          NSD   -raw raw'
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from ..canon.param_qp import Input
 from ..dsl.sign import Attributes
-from .checks import violations
+from .checks import verdict
 from .failure import InputError
 
 MAPS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -25,8 +26,8 @@ MAPS: dict[str, Callable[[Tensor], Tensor]] = {
     "symmetric": lambda raw: (raw + raw.mT) / 2,
     "PSD": lambda raw: raw @ raw.mT,
     "NSD": lambda raw: -(raw @ raw.mT),
-    "nonneg": torch.abs,
-    "nonpos": lambda raw: -raw.abs(),
+    "nonneg": lambda raw: torch.where(raw < 0, -raw, raw),  # unlike abs, with slope 1 at zero: a weight there can leave it
+    "nonpos": lambda raw: torch.where(raw > 0, -raw, raw),
 }
 
 
@@ -43,14 +44,16 @@ def initial(item: Input, value: Any) -> nn.Parameter:
     if isinstance(value, nn.Parameter):
         _check_shape(item, value)
         return value
-    tensor = value.detach().clone() if isinstance(value, Tensor) else torch.tensor(value)
+    try:
+        tensor = value.detach().clone() if isinstance(value, Tensor) else torch.tensor(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"weight {item.name}: expected a tensor, array or number, got {type(value).__name__} ({error})") from None
     if not tensor.dtype.is_floating_point:
         tensor = tensor.to(torch.get_default_dtype())
     _check_shape(item, tensor)
-    broken = violations(tensor.unsqueeze(0), item.attributes)
     if not bool(torch.isfinite(tensor).all()):
         raise InputError(f"weight {item.name}: the initial value is not finite")
-    if bool(broken[0]):
+    if bool(verdict(tensor.unsqueeze(0), item.attributes, tensor.dtype)):
         raise InputError(f"weight {item.name}: the initial value is not {' '.join(item.attributes.declared)}")
     if item.attributes.PSD or item.attributes.NSD:
         tensor = _root(tensor if item.attributes.PSD else -tensor)

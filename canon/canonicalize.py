@@ -19,10 +19,11 @@ from .stuff import stuff
 
 @dataclass(frozen=True)
 class Canonical:
-    """The canonical problem and the user's functions by the names its program uses."""
+    """The canonical problem; the user's functions by the names its program uses, and these names by key."""
 
     qp: ParamQP
     functions: Functions
+    function_names: dict[str, str]
 
 
 def canonicalize(problem: Problem) -> Canonical:
@@ -34,7 +35,7 @@ def canonicalize(problem: Problem) -> Canonical:
     extracted.verify()
     texts = {name: constraint_text(constraint, names) for name, constraint in problem.constraints.items()}
     stuffed = stuff(extracted, problem, texts)
-    stuffed.verify()
+    stuffed.verify("stuff")
     simplified = simplify(stuffed, extracted.columns)
-    simplified.verify()
-    return Canonical(simplified, extracted.functions)
+    simplified.verify("simplify")
+    return Canonical(simplified, extracted.functions, extracted.function_names)

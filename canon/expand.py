@@ -100,15 +100,17 @@ class _Rewriter:
         return apply(node.atom.name, *args, **node.data)
 
     def fresh(self, stem: str, shape: tuple[int, ...], nonneg: bool = False) -> Variable:
-        variable = Variable(shape, f"_{stem}{len(self.result.variables)}", nonneg=nonneg)
-        self.result.variables[f"_{stem}{len(self.result.variables)}"] = variable
+        variable = Variable(shape, nonneg=nonneg)
+        variable.name = f"<{stem} {len(self.result.variables)}>"  # no identifier, so that no user's name is taken
+        self.result.variables[variable.name] = variable
         return variable
 
     def at_most(self, smaller: Expression, larger: Expression) -> None:
         self.result.inequalities.append((None, smaller - larger))
 
     def square(self, E: Expression, P: Expression | None) -> Expression:
-        value = Variable(E.shape if P is None else (), f"_q{len(self.result.squares)}")
+        value = Variable(E.shape if P is None else ())
+        value.name = f"<square {len(self.result.squares)}>"
         self.result.squares.append(Square(value, E, P))
         return value
 

@@ -65,7 +65,7 @@ class Quadratic:
 
 @dataclass(frozen=True)
 class Extracted:
-    """Coefficients over the slots of ``program``."""
+    """Coefficients over the slots of ``program``; user functions by name, and their names by key."""
 
     columns: tuple[Column, ...]
     objective: Affine
@@ -74,6 +74,7 @@ class Extracted:
     inequalities: tuple[Row, ...]
     program: Program
     functions: Functions
+    function_names: dict[str, str]
 
     def verify(self) -> None:
         """Every coefficient has the size of its row block and its variable, and reads an existing slot."""
@@ -123,6 +124,7 @@ def extract(expanded: Expanded, names: Mapping[str, str]) -> Extracted:
         tuple(Row(name, row.shape, reader.read(row)) for name, row in expanded.inequalities),
         reader.builder.finish(()),
         reader.builder.functions,
+        reader.builder.function_names,
     )
 
 
@@ -153,14 +155,15 @@ class _Reader:
         if node.atom.name in ("multiply", "matmul"):
             left, right = node.args
             on_left = left.form is Form.CONSTANT
-            rule = self._multiply if node.atom.name == "multiply" else self._matmul
             coefficient, argument = (left, right) if on_left else (right, left)
-            return self._argument(argument).times(rule(coefficient, argument, on_left))
+            elementwise = node.atom.name == "multiply"
+            factor = self._multiply(coefficient) if elementwise else self._matmul(coefficient, argument, on_left)
+            return self._argument(argument).times(factor)
         matrices = MATRICES[node.atom.name](node)
         parts = [self._argument(a).times(matrix) for a, matrix in zip(node.args, matrices, strict=True)]
         return total(node.size, parts)
 
-    def _multiply(self, coefficient: Expression, argument: Expression, on_left: bool) -> Factor:
+    def _multiply(self, coefficient: Expression) -> Factor:
         if isinstance(coefficient, Constant):
             return fixed(sparse.diags_array(coefficient.value.reshape(-1), format="csr"))
         return diagonal(*self._flat(coefficient))

@@ -122,21 +122,21 @@ class ParamQP:
     def __hash__(self) -> int:
         return hash(self.digest)
 
-    def verify(self) -> None:
+    def verify(self, stage: str) -> None:
         """Blocks have the sizes of the problem and read existing slots; multipliers point at existing rows."""
         n, m, k = self.n, self.m, self.k
         wanted = {"Q": (n, n), "p": (n, 1), "G": (m, n), "h": (m, 1), "A": (k, n), "b": (k, 1), "lb": (n, 1), "ub": (n, 1)}
         for name, block in self.blocks.items():
             if block.shape != wanted.get(name, (1, 1)):
-                raise InternalError(f"simplify: {name} has shape {block.shape}, expected {wanted.get(name)}\n{self}")
+                raise InternalError(f"{stage}: {name} has shape {block.shape}, expected {wanted.get(name)}\n{self}")
             if any(slot >= len(self.program.steps) for slot in block.slots):
-                raise InternalError(f"simplify: {name} reads a slot that does not exist\n{self}")
+                raise InternalError(f"{stage}: {name} reads a slot that does not exist\n{self}")
             for entries in block.entries:
                 if entries.source.max(initial=-1) >= self.program.sizes[entries.slot]:
-                    raise InternalError(f"simplify: {name} reads beyond slot {entries.slot}\n{self}")
+                    raise InternalError(f"{stage}: {name} reads beyond slot {entries.slot}\n{self}")
         for multiplier in self.multipliers:
             if multiplier.source.array.max(initial=-1) >= k + m + 2 * n:
-                raise InternalError(f"simplify: the multiplier of {multiplier.name} does not exist\n{self}")
+                raise InternalError(f"{stage}: the multiplier of {multiplier.name} does not exist\n{self}")
 
     def __str__(self) -> str:
         sizes = self.program.sizes

@@ -61,6 +61,16 @@ class Program:
         """Number of entries of every slot."""
         return tuple(int(np.prod(step.shape)) for step in self.steps)
 
+    def text(self, slot: int) -> str:
+        """A slot as an expression of its inputs."""
+        step = self.steps[slot]
+        if step.op == "input":
+            return str(dict(step.data)["name"])
+        if step.op == "constant":
+            return constant_text(dict(step.data)["value"].array)
+        name = dict(step.data).get("callable", step.op)
+        return f"{name}({', '.join(self.text(argument) for argument in step.args)})"
+
     def verify(self) -> None:
         """Slots are written before they are read."""
         for slot, step in enumerate(self.steps):
@@ -74,13 +84,18 @@ class Program:
 
 
 class Builder:
-    """Lowers expressions to steps; equal steps are written once."""
+    """Lowers expressions to steps; equal steps are written once.
 
-    def __init__(self, names: Mapping[str, str]) -> None:
+    ``names`` are those of leaves by key. A builder may continue the steps of another program: then ``functions`` are the names
+    under which that program knows user functions, by key.
+    """
+
+    def __init__(self, names: Mapping[str, str], steps: Iterable[Step] = (), functions: Mapping[str, str] | None = None) -> None:
         self.names = names
-        self.steps: list[Step] = []
+        self.steps = list(steps)
+        self.function_names = dict(functions or {})
         self.functions: Functions = {}
-        self._slots: dict[Step, int] = {}
+        self._slots = {step: slot for slot, step in enumerate(self.steps)}
         self._lowered: dict[int, tuple[Expression, int]] = {}  # the expression is kept alive so that its id stays its own
 
     def lower(self, root: Expression) -> int:
@@ -101,30 +116,22 @@ class Builder:
             return Step("input", (), (("name", self.names[node.key]),), node.shape)  # type: ignore[attr-defined]  # a leaf
         data = dict(node.data)
         if "callable" in data:
-            data["callable"] = self._named(data["callable"])
+            data["callable"] = self._named(data.pop("key"), data["callable"])
         args = tuple(self._lowered[id(argument)][1] for argument in node.args)
         return Step(node.atom.name, args, tuple(sorted(data.items())), node.shape)
 
-    def _named(self, function: Callable[..., Any]) -> str:
-        for name, known in self.functions.items():
-            if known is function:
-                return name
-        name = f"function{len(self.functions)}"
-        self.functions[name] = function
-        return name
+    def _named(self, key: str, function: Callable[..., Any]) -> str:
+        """User functions are known by key, because a copied model holds copies of them."""
+        if key not in self.function_names:
+            self.function_names[key] = f"function{len(self.function_names)}"
+            self.functions[self.function_names[key]] = function
+        return self.function_names[key]
 
     def _emit(self, step: Step) -> int:
         slot = self._slots.setdefault(step, len(self.steps))
         if slot == len(self.steps):
             self.steps.append(step)
         return slot
-
-
-def lower(expressions: Iterable[Expression], names: Mapping[str, str]) -> tuple[Program, Functions]:
-    """One program for several expressions."""
-    builder = Builder(names)
-    outputs = [builder.lower(expression) for expression in expressions]
-    return builder.finish(outputs), builder.functions
 
 
 def _datum(value: Any) -> str:

@@ -157,5 +157,5 @@ def _checks(extracted: Extracted) -> tuple[Check, ...]:
     for slot, step in enumerate(extracted.program.steps):
         attributes = dict(step.data).get("attributes")
         if attributes is not None and attributes.declared:
-            found.append(Check(slot, attributes, f"{step.op} %{slot}"))
+            found.append(Check(slot, attributes, extracted.program.text(slot)))
     return tuple(found)

@@ -53,6 +53,7 @@ class Atom:
     value: Callable[..., Array] | None
     curvature: Callable[[Sequence[Fact], Data], Curvature] = lambda arguments, data: AFFINE
     monotone: Callable[[Sequence[Fact], int], int] = lambda arguments, index: 1
+    folds: bool = True  # whether it vanishes into a constant where all arguments are constants
 
     def __reduce__(self) -> tuple[object, ...]:
         return named, (self.name,)  # the rules are functions; the name finds them again
@@ -85,6 +86,13 @@ def reduced(shape: Shape, axis: tuple[int, ...] | None, keepdims: bool) -> Shape
 
 def _reduced(shapes: Sequence[Shape], data: Data) -> Shape:
     return reduced(shapes[0], data["axis"], data["keepdims"])
+
+
+def _nonempty(shapes: Sequence[Shape], data: Data) -> Shape:
+    shape = shapes[0]
+    if 0 in (shape if data["axis"] is None else [shape[a] for a in data["axis"]]):
+        raise MismatchError(f"the largest of no entries does not exist; got shape {shape}")
+    return _reduced(shapes, data)
 
 
 def _concatenated(shapes: Sequence[Shape], data: Data) -> Shape:
@@ -159,21 +167,12 @@ def _product(arguments: Sequence[Fact], data: Data) -> Sign:
     return arguments[0].sign * arguments[1].sign
 
 
-def _matrix_product(arguments: Sequence[Fact], data: Data) -> Sign:
-    # An empty sum is zero and fits any sign; products of signs sum to the same sign.
-    return _product(arguments, data)
-
-
 def _opposite(arguments: Sequence[Fact], data: Data) -> Sign:
     return -arguments[0].sign
 
 
 def _nonneg(arguments: Sequence[Fact], data: Data) -> Sign:
     return NONNEG
-
-
-def _odd(arguments: Sequence[Fact], data: Data) -> Sign:
-    return arguments[0].sign
 
 
 def _unknown(arguments: Sequence[Fact], data: Data) -> Sign:
@@ -264,10 +263,10 @@ _TABLE = (
     Atom("cumsum", Form.AFFINE, _same, _inherit, _cumsum_value),
     # Products: affine where one factor is free of variables
     Atom("multiply", Form.AFFINE, _same, _product, np.multiply, monotone=_coefficient),
-    Atom("matmul", Form.AFFINE, _matmul_shape, _matrix_product, np.matmul, monotone=_coefficient),
+    Atom("matmul", Form.AFFINE, _matmul_shape, _product, np.matmul, monotone=_coefficient),
     # Piecewise linear
     Atom("abs", Form.PIECEWISE, _same, _nonneg, np.abs, _convex, _even),
-    Atom("max", Form.PIECEWISE, _reduced, _inherit, _max_value, _convex),
+    Atom("max", Form.PIECEWISE, _nonempty, _inherit, _max_value, _convex),
     Atom("maximum", Form.PIECEWISE, _same, _largest, lambda *xs: np.maximum.reduce(xs), _convex),
     # Quadratic
     Atom("square", Form.QUADRATIC, _same, _nonneg, np.square, _convex, _even),
@@ -282,19 +281,19 @@ _TABLE = (
         lambda arguments, index: 0,
     ),
     # Functions of parameters
-    _function("reciprocal", np.reciprocal, _odd),
+    _function("reciprocal", np.reciprocal, _inherit),
     _function("exp", np.exp, _nonneg),
     _function("log", np.log, _unknown),
     _function("sqrt", np.sqrt, _nonneg),
-    _function("tanh", np.tanh, _odd),
+    _function("tanh", np.tanh, _inherit),
     _function("sin", np.sin, _unknown),
     _function("cos", np.cos, _unknown),
     _function("sigmoid", lambda x: 0.5 * (1 + np.tanh(0.5 * x)), _nonneg),
     _function("softplus", lambda x: np.logaddexp(0.0, x), _nonneg),
     _function("power", lambda x, exponent: x**exponent, _power_sign),
     _function("inv", np.linalg.inv, _unknown, shape=_square_matrix),
-    _function("assume", lambda x, attributes: x, _assumed),
-    _function("function", None, _declared, shape=_target),
+    _function("assume", lambda x, attributes: x, _assumed, folds=False),
+    _function("function", None, _declared, shape=_target, folds=False),
 )
 
 ATOMS: dict[str, Atom] = {atom.name: atom for atom in _TABLE}

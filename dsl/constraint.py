@@ -46,7 +46,7 @@ class Constraint:
                 self.span,
                 "",
                 "used as a condition",
-                "Python reads  a <= x <= b  as  (a <= x) and (x <= b)",
-                "write two constraints: [a <= x, x <= b]",
+                "Python reads  a <= x <= b  as  (a <= x) and (x <= b); == between expressions builds a constraint too",
+                "write two constraints: [a <= x, x <= b]; compare expressions with `is`",
             )
         )

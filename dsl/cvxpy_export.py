@@ -64,10 +64,8 @@ def _node(node: Expression, args: list[Any], known: Mapping[str, Any], numeric: 
         return node.atom.value(*args, **node.data)
     rule = CVXPY.get(node.atom.name)
     if rule is None:
-        why = f"cvxpy has no {node.atom.name}"
-        raise DefinitionError(
-            Diagnostic("X01", "not expressible in cvxpy", node.span, text(node), "", why, "pass values= for its parameters")
-        )
+        why = f"cvxpy has no {node.atom.name}; pass values= for its parameters, unless it is a torch function"
+        raise DefinitionError(Diagnostic("X01", "not expressible in cvxpy", node.span, text(node), "", why, ""))
     return rule(node, *args)
 
 
@@ -97,20 +95,40 @@ def _huber(node: Expression, x: Any, M: Any) -> Any:
     return cp.reshape(cp.hstack(flat), node.shape, order="C")
 
 
+# Where cvxpy's rules differ from NumPy's, the rule is spelled out: rectangular and thin diagonals, vectors against stacks of
+# matrices, and identity permutations, which cvxpy 1.9.2 turns round.
+
+
+def _diagonal(node: Expression, x: Any) -> Any:
+    at, offset = np.arange(node.shape[0]), node.data["offset"]
+    return x[at + max(0, -offset), at + max(0, offset)]
+
+
+def _matmul(node: Expression, x: Any, y: Any) -> Any:
+    left = cp.reshape(x, (1, x.shape[0]), order="C") if len(x.shape) == 1 else x
+    right = cp.reshape(y, (y.shape[0], 1), order="C") if len(y.shape) == 1 else y
+    return cp.reshape(left @ right, node.shape, order="C") if len(x.shape) == 1 or len(y.shape) == 1 else x @ y
+
+
+def _transpose(node: Expression, x: Any) -> Any:
+    axes = node.data["axes"]
+    return x if axes == tuple(range(len(axes))) else cp.transpose(x, axes)
+
+
 CVXPY: dict[str, Callable[..., Any]] = {
     "add": lambda node, x, y: x + y,
     "negate": lambda node, x: -x,
     "sum": lambda node, x: cp.sum(x, axis=_axis(node), keepdims=node.data["keepdims"]),
     "index": lambda node, x: x[node.data["key"].value],
     "reshape": lambda node, x: cp.reshape(x, node.shape, order="C"),
-    "transpose": lambda node, x: cp.transpose(x, node.data["axes"]),
+    "transpose": _transpose,
     "broadcast_to": lambda node, x: cp.broadcast_to(x, node.shape),
     "concatenate": lambda node, *xs: cp.concatenate(list(xs), axis=node.data["axis"]),
     "diag": lambda node, x: cp.diag(x, node.data["offset"]),
-    "diagonal": lambda node, x: cp.diag(x, node.data["offset"]),
+    "diagonal": _diagonal,
     "cumsum": lambda node, x: cp.cumsum(x, axis=node.data["axis"]),
     "multiply": lambda node, x, y: cp.multiply(x, y),
-    "matmul": lambda node, x, y: x @ y,
+    "matmul": _matmul,
     "abs": lambda node, x: cp.abs(x),
     "max": lambda node, x: cp.max(x, axis=_axis(node), keepdims=node.data["keepdims"]),
     "maximum": lambda node, *xs: cp.maximum(*xs),

@@ -8,12 +8,15 @@ The answer is a ``Sign``: nonneg means PSD, nonpos NSD.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from .expression import Constant, Expression
 from .leaves import Parameter
 from .sign import UNKNOWN as INDEFINITE
 from .sign import Attributes, Sign
+from .walk import postorder
 
 # A symmetric eigenvalue computation is exact to a few n * eps |P|; below that a negative eigenvalue is rounding.
 ROUNDING = 1e-12
@@ -21,31 +24,37 @@ ROUNDING = 1e-12
 
 def definiteness(P: Expression) -> Sign:
     """What is known of a square matrix expression: PSD (nonneg), NSD (nonpos), both (zero) or neither."""
-    if P.ndim != 2 or P.shape[0] != P.shape[1]:
-        return INDEFINITE
+    known: dict[int, Sign] = {}
+    for node in postorder([P]):
+        known[id(node)] = _rule(node, known) if node.ndim == 2 and node.shape[0] == node.shape[1] else INDEFINITE
+    return known[id(P)]
+
+
+def _rule(P: Expression, known: Mapping[int, Sign]) -> Sign:
     if isinstance(P, Constant):
         return _of_constant(P)
     if isinstance(P, Parameter):
         return _of_attributes(P.attributes)
     name = "" if P.atom is None else P.atom.name
+    of = [known[id(argument)] for argument in P.args]
     if name == "add":
-        return definiteness(P.args[0]) + definiteness(P.args[1])
+        return of[0] + of[1]
     if name == "negate":
-        return -definiteness(P.args[0])
+        return -of[0]
     if name == "multiply":
-        return _scaled(*P.args) or _scaled(*reversed(P.args)) or INDEFINITE
+        for factor, matrix in ((0, 1), (1, 0)):
+            if _uniform(P.args[factor]):
+                return P.args[factor].sign * of[matrix]
     if name == "matmul":
         return Sign(nonneg=_transposes(*P.args))
-    if name == "diag":
+    if name == "diag" and P.data["offset"] == 0:
         return P.args[0].sign
-    if name == "transpose":
-        return definiteness(P.args[0])
-    if name == "inv":
-        return definiteness(P.args[0])
+    if name in ("transpose", "inv"):
+        return of[0]
     if name in ("assume", "function"):
         declared = _of_attributes(P.data["attributes"])
-        known = definiteness(P.args[0]) if name == "assume" else INDEFINITE
-        return Sign(declared.nonneg or known.nonneg, declared.nonpos or known.nonpos)
+        inner = of[0] if name == "assume" else INDEFINITE
+        return Sign(declared.nonneg or inner.nonneg, declared.nonpos or inner.nonpos)
     return INDEFINITE
 
 
@@ -56,8 +65,8 @@ def symmetric(P: Expression) -> bool:
         return bool(np.abs(P.value - P.value.T).max(initial=0.0) <= ROUNDING * scale)
     if isinstance(P, Parameter):
         return bool(P.attributes.square)
-    known = definiteness(P)
-    return known.nonneg or known.nonpos
+    found = definiteness(P)
+    return found.nonneg or found.nonpos
 
 
 def _of_constant(P: Constant) -> Sign:
@@ -73,11 +82,10 @@ def _of_attributes(attributes: Attributes) -> Sign:
     return Sign(attributes.PSD or entries.nonneg, attributes.NSD or entries.nonpos)
 
 
-def _scaled(factor: Expression, P: Expression) -> Sign | None:
-    """A scalar, broadcast to the shape of P, times P."""
+def _uniform(factor: Expression) -> bool:
+    """A scalar, broadcast to a matrix."""
     scalar = factor.atom is not None and factor.atom.name == "broadcast_to" and factor.args[0].size == 1
-    uniform = scalar or (isinstance(factor, Constant) and factor.size > 0 and np.ptp(factor.value) == 0)
-    return factor.sign * definiteness(P) if uniform else None
+    return scalar or (isinstance(factor, Constant) and factor.size > 0 and bool(np.ptp(factor.value) == 0))
 
 
 def _transposes(left: Expression, right: Expression) -> bool:
@@ -85,4 +93,5 @@ def _transposes(left: Expression, right: Expression) -> bool:
 
 
 def _transpose_of(P: Expression) -> Expression | None:
-    return P.args[0] if P.atom is not None and P.atom.name == "transpose" else None
+    turned = P.atom is not None and P.atom.name == "transpose" and P.data["axes"] == (1, 0)
+    return P.args[0] if turned else None

@@ -9,8 +9,9 @@ recorded and judged when a ``Problem`` is made, so that all violations can be to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, NoReturn
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +31,6 @@ class Expression:
     """A node of a model. Build them with operators and the functions of this package."""
 
     __slots__ = ("args", "atom", "curvature", "data", "form", "shape", "sign", "span")
-    __array_ufunc__: ClassVar[None] = None  # NumPy arrays on the left hand the operation to us
-
     atom: Atom | None
     args: tuple[Expression, ...]
     data: Mapping[str, Any]
@@ -112,8 +111,8 @@ class Expression:
         return product(wrap(other), reciprocal(self))
 
     def __pow__(self, exponent: Any) -> Expression:
-        if not isinstance(exponent, int | float):
-            raise usage_error("an exponent must be a number", self, f"got {type(exponent).__name__}", "")
+        if isinstance(exponent, bool) or not isinstance(exponent, int | float | np.number):
+            raise usage_error("an exponent must be a number", self, f"got {type(exponent).__name__}", "write x**2")
         if exponent == 2:
             return apply("square", self)
         if exponent == 1:
@@ -131,10 +130,10 @@ class Expression:
         return apply("abs", self)
 
     def __getitem__(self, key: Any) -> Expression:
-        frozen = Key.of(key)
         try:
+            frozen = Key.of(key)
             shape = np.empty(self.shape, dtype=bool)[frozen.value].shape
-        except (IndexError, TypeError) as error:
+        except (IndexError, TypeError, ValueError) as error:
             raise shape_error(f"the index does not fit shape {self.shape}", str(error), "", self) from None
         return apply("index", self, key=frozen, shape=shape)
 
@@ -170,8 +169,10 @@ class Expression:
         """All entries in C order, as a vector."""
         return self.reshape(-1)
 
-    def cumsum(self, axis: int = 0) -> Expression:
-        """Cumulative sum along ``axis``."""
+    def cumsum(self, axis: int | None = 0) -> Expression:
+        """Cumulative sum along ``axis``, or of all entries in C order if None."""
+        if axis is None:
+            return apply("cumsum", self.flatten(), axis=0)
         (direction,) = normalized(axis, self) or (0,)
         return apply("cumsum", self, axis=direction)
 
@@ -208,11 +209,18 @@ class Expression:
         raise usage_error("a number was wanted", self, "an expression has no value before the problem is solved", "")
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise usage_error("NumPy was given an expression", self, "it has no value yet", "use karush's function of that name")
+        mend = "wrap what stands on the left: kr.Constant(S) @ x"
+        raise usage_error("NumPy or SciPy was given an expression", self, "it has no value yet", mend)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """Operators with a NumPy array on the left arrive here; other ufuncs have no meaning for an expression."""
+        operation = UFUNCS.get(ufunc.__name__)
+        if operation is None or method != "__call__" or kwargs:
+            raise _numpy_error(ufunc.__name__, self)
+        return operation(*(wrap(value) for value in inputs))
 
     def __array_function__(self, function: Any, *rest: Any) -> NoReturn:
-        name = getattr(function, "__name__", "function")
-        raise usage_error(f"NumPy's {name} was given an expression", self, "it has no value yet", f"write kr.{name}")
+        raise _numpy_error(getattr(function, "__name__", "function"), self)
 
 
 class Operation(Expression):
@@ -251,7 +259,7 @@ def apply(name: str, *arguments: Any, **data: Any) -> Expression:
         shape = atom.shape([argument.shape for argument in args], data)
     except MismatchError as mismatch:
         raise shape_error(f"shapes do not fit in {name}", mismatch.why, mismatch.mend, *args) from None
-    if atom.value is not None and args and all(isinstance(argument, Constant) for argument in args):
+    if atom.folds and atom.value is not None and all(isinstance(argument, Constant) for argument in args):
         with np.errstate(all="ignore"):
             return Constant(atom.value(*(argument.value for argument in args if isinstance(argument, Constant)), **data))
     node = Operation()
@@ -350,8 +358,8 @@ def normalized(axis: int | tuple[int, ...] | None, expression: Expression) -> tu
     """Axes as a sorted tuple of nonnegative integers."""
     if axis is None:
         return None
-    axes = axis if isinstance(axis, tuple) else (axis,)
-    if any(not -expression.ndim <= a < expression.ndim for a in axes):
+    axes = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
+    if not all(isinstance(a, int | np.integer) for a in axes) or any(not -expression.ndim <= a < expression.ndim for a in axes):
         raise shape_error(f"axis {axis} does not exist", f"the shape is {expression.shape}", "", expression)
     return tuple(sorted({a % expression.ndim for a in axes}))
 
@@ -369,9 +377,30 @@ def start(leaf: Expression, shape: Shape, sign: Sign, form: Form) -> None:
     leaf.shape, leaf.sign, leaf.form, leaf.curvature = shape, sign, form, AFFINE
 
 
+# NumPy's names of the operators of Python.
+UFUNCS: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "divide": operator.truediv,
+    "matmul": operator.matmul,
+    "negative": operator.neg,
+    "absolute": operator.abs,
+    "equal": operator.eq,
+    "less_equal": operator.le,
+    "greater_equal": operator.ge,
+}
+
+
+def _numpy_error(name: str, expression: Expression) -> UsageError:
+    mend = "use karush's own functions, such as kr.sum, kr.exp or kr.maximum"
+    return usage_error(f"NumPy's {name} was given an expression", expression, "it has no value yet", mend)
+
+
 def _constant_error(got: str, mend: str) -> DefinitionError:
     return definition_error("N02", "a constant cannot be used", f"got {got}", mend)
 
 
 def _strict_error(op: str, expression: Expression) -> UsageError:
-    return usage_error(f"a strict inequality {op}", expression, "a strict inequality has no attained optimum", f"write {op}=")
+    mend = f"write {op}=; in place of Python's max and min write kr.maximum and kr.minimum"
+    return usage_error(f"a strict inequality {op}", expression, "a strict inequality has no attained optimum", mend)

@@ -5,17 +5,18 @@ Functions that are not atoms are written here in terms of atoms, so that no late
 
 from __future__ import annotations
 
+import operator
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .atoms import Shape
 from .curvature import Form
 from .definite import definiteness, symmetric
-from .diagnostics import DCPError, Diagnostic, shape_error, usage_error
+from .diagnostics import DCPError, Diagnostic, definition_error, shape_error, usage_error
 from .expression import Expression, apply, elementwise, normalized, wrap
-from .sign import Attributes
+from .leaves import checked_shape, declared
 from .span import here
 
 Axis = int | tuple[int, ...] | None
@@ -45,20 +46,26 @@ def reshape(x: Any, shape: int | tuple[int, ...]) -> Expression:
 
 def transpose(x: Any, axes: tuple[int, ...] | None = None) -> Expression:
     """Axes reversed, or permuted to ``axes``."""
-    x = wrap(x)
-    return apply("transpose", x, axes=tuple(a % x.ndim for a in axes)) if axes else x.T
+    expression = wrap(x)
+    if axes is None:
+        return expression.T
+    if sorted(a % (expression.ndim or 1) for a in axes) != list(range(expression.ndim)):
+        raise shape_error(
+            "transpose", f"axes {axes} are no permutation of the {expression.ndim} dimensions of {expression.shape}", "", expression
+        )
+    return apply("transpose", expression, axes=tuple(a % expression.ndim for a in axes))
 
 
-def broadcast_to(x: Any, shape: tuple[int, ...]) -> Expression:
+def broadcast_to(x: Any, shape: int | tuple[int, ...]) -> Expression:
     """``x`` repeated to ``shape`` by NumPy's rules."""
-    x = wrap(x)
+    x, target = wrap(x), (shape,) if isinstance(shape, int) else tuple(shape)
     try:
-        fits = np.broadcast_shapes(x.shape, tuple(shape)) == tuple(shape)
+        fits = np.broadcast_shapes(x.shape, target) == target
     except ValueError:
         fits = False
     if not fits:
-        raise shape_error(f"shape {x.shape} does not broadcast to {shape}", "", "", x)
-    return apply("broadcast_to", x, shape=tuple(shape))
+        raise shape_error(f"shape {x.shape} does not broadcast to {target}", "", "", x)
+    return apply("broadcast_to", x, shape=target)
 
 
 def multiply(x: Any, y: Any) -> Expression:
@@ -74,7 +81,7 @@ def matmul(x: Any, y: Any) -> Expression:
 def concatenate(parts: Sequence[Any], axis: int = 0) -> Expression:
     """Join along an existing axis."""
     expressions = _parts(parts)
-    (direction,) = normalized(axis, expressions[0]) or (0,)
+    (direction,) = normalized(operator.index(axis), expressions[0]) or (0,)
     return apply("concatenate", *expressions, axis=direction)
 
 
@@ -84,6 +91,8 @@ def stack(parts: Sequence[Any], axis: int = 0) -> Expression:
     shape = expressions[0].shape
     if any(part.shape != shape for part in expressions):
         raise shape_error("stack needs equal shapes", "", "use concatenate for an existing axis", *expressions)
+    if not -len(shape) - 1 <= axis <= len(shape):
+        raise shape_error(f"axis {axis} does not exist", f"the result has {len(shape) + 1} dimensions", "", *expressions)
     at = axis % (len(shape) + 1)
     return concatenate([part.reshape((*shape[:at], 1, *shape[at:])) for part in expressions], at)
 
@@ -104,7 +113,7 @@ def diag(x: Any, k: int = 0) -> Expression:
     x = wrap(x)
     if x.ndim not in (1, 2):
         raise shape_error("diag needs a vector or a matrix", f"got shape {x.shape}", "", x)
-    return apply("diag" if x.ndim == 1 else "diagonal", x, offset=k)
+    return apply("diag" if x.ndim == 1 else "diagonal", x, offset=operator.index(k))
 
 
 def trace(x: Any) -> Expression:
@@ -112,15 +121,17 @@ def trace(x: Any) -> Expression:
     return wrap(x).trace()
 
 
-def cumsum(x: Any, axis: int = 0) -> Expression:
-    """Cumulative sum along ``axis``."""
+def cumsum(x: Any, axis: int | None = 0) -> Expression:
+    """Cumulative sum along ``axis``, or of all entries in C order if None."""
     return wrap(x).cumsum(axis)
 
 
 def diff(x: Any, k: int = 1, axis: int = 0) -> Expression:
     """Differences of neighbours along ``axis``, ``k`` times."""
     x = wrap(x)
-    (direction,) = normalized(axis, x) or (0,)
+    (direction,) = normalized(operator.index(axis), x) or (0,)
+    if k < 0:
+        raise shape_error("diff", f"the order must be 0 or more, got {k}", "", x)
     before = (slice(None),) * direction
     result: Expression = x
     for _ in range(k):
@@ -271,13 +282,17 @@ def function(
     """
     for argument in map(wrap, arguments):
         _need_data("function", argument)
-    target: Shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    return apply("function", *arguments, callable=f, batched=batched, shape=target, attributes=Attributes(**attributes))
+    if not callable(f):
+        raise definition_error("N01", "the first argument of function", f"expected a callable, got {f!r}")
+    target = checked_shape(shape, "function")
+    facts = declared("function", target, attributes)
+    return apply("function", *arguments, callable=f, batched=batched, shape=target, attributes=facts, key=uuid.uuid4().hex)
 
 
 def assume(x: Any, **attributes: bool) -> Expression:
     """``x`` with a stated sign or definiteness, checked per item at run time."""
-    return apply("assume", _need_data("assume", wrap(x)), attributes=Attributes(**attributes))
+    x = _need_data("assume", wrap(x))
+    return apply("assume", x, attributes=declared("assumption", x.shape, attributes))
 
 
 def _of_data(name: str, x: Any) -> Expression:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import keyword
 import uuid
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +14,8 @@ from .curvature import Form
 from .diagnostics import definition_error
 from .expression import Expression, start
 from .sign import Attributes
+
+RESERVED = ("self",)  # cannot be a keyword argument of a method
 
 
 class _Leaf(Expression):
@@ -25,9 +29,9 @@ class _Leaf(Expression):
 
     def __init__(self, shape: int | Sequence[int] = (), name: str | None = None, **attributes: bool) -> None:
         kind = type(self).__name__
-        self.shape = _shape(shape, kind)
+        self.shape = checked_shape(shape, kind)
         self.name = _checked_name(name, kind)
-        self.attributes = _attributes(kind, self.shape, attributes)
+        self.attributes = declared(kind, self.shape, attributes)
         self.key = uuid.uuid4().hex
         start(self, self.shape, self.attributes.sign, Form.AFFINE if kind == "Variable" else Form.CONSTANT)
 
@@ -59,8 +63,9 @@ class Parameter(_Leaf):
     __slots__ = ()
 
 
-def _shape(shape: int | Sequence[int], kind: str) -> Shape:
-    sizes = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+def checked_shape(shape: int | Sequence[int], kind: str) -> Shape:
+    """A shape as a tuple of nonnegative integers."""
+    sizes = (shape,) if isinstance(shape, int | np.integer | float) else tuple(shape)
     if not all(isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= 0 for size in sizes):
         raise definition_error("N01", f"the shape of a {kind}", f"expected nonnegative integers, got {shape!r}", f"{kind}((2, 3))")
     return tuple(int(size) for size in sizes)
@@ -69,19 +74,26 @@ def _shape(shape: int | Sequence[int], kind: str) -> Shape:
 def _checked_name(name: str | None, kind: str) -> str | None:
     if name is None:
         return None
-    if not isinstance(name, str) or not name.isidentifier() or len(name) > 64 or name.startswith("__"):
-        why = f"expected a Python identifier of at most 64 characters without leading double underscore, got {name!r}"
+    good = isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name) and name not in RESERVED
+    if not good or len(name) > 64 or name.startswith("_"):
+        why = f"expected a Python identifier of at most 64 characters, no keyword and without leading underscore, got {name!r}"
         raise definition_error("N01", f"the name of a {kind}", why, "names become keyword arguments and state_dict keys")
     return name
 
 
-def _attributes(kind: str, shape: Shape, given: dict[str, bool]) -> Attributes:
+def declared(kind: str, shape: Shape, given: Mapping[str, bool]) -> Attributes:
+    """Checked attributes of something of this shape."""
     allowed = ("nonneg", "nonpos") if kind == "Variable" else tuple(Attributes.__dataclass_fields__)
-    for name in given:
+    for name, value in given.items():
         if name not in allowed:
-            why = f"{kind} has no attribute {name!r}; it has {', '.join(allowed)}"
-            raise definition_error("N01", f"an attribute of a {kind}", why, "boolean, integer and complex quantities make no QP")
-    attributes = Attributes(**{name: bool(value) for name, value in given.items()})
+            near = difflib.get_close_matches(name, allowed, 1)
+            mend = f"did you mean {near[0]}?" if near else "boolean, integer and complex quantities make no QP"
+            raise definition_error(
+                "N01", f"an attribute of a {kind}", f"no attribute {name!r}; there are {', '.join(allowed)}", mend
+            )
+        if not isinstance(value, bool):
+            raise definition_error("N01", f"an attribute of a {kind}", f"{name} is True or False, got {value!r}")
+    attributes = Attributes(**given)
     if len(attributes.square) > 1:
         raise definition_error("N01", f"attributes of a {kind}", f"at most one of {', '.join(attributes.square)}", "")
     if attributes.square and (len(shape) != 2 or shape[0] != shape[1]):

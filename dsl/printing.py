@@ -14,11 +14,23 @@ if TYPE_CHECKING:  # expressions print themselves with this module
 
 Names = Mapping[str, str]
 SUM, PRODUCT, POWER, TIGHT = 1, 2, 3, 4
+LONGEST = 400
 
 
 def text(expression: Expression, names: Names | None = None) -> str:
-    """One line; long constants appear by shape."""
-    return _text(expression, {} if names is None else names)[0]
+    """One line; long constants appear by shape, and what grows beyond LONGEST is cut."""
+    done: dict[int, tuple[str, int]] = {}
+    stack = [expression]
+    while stack:  # arguments first, shared nodes once, depth is free
+        node = stack[-1]
+        waiting = [argument for argument in node.args if id(argument) not in done]
+        if waiting:
+            stack.extend(waiting)
+            continue
+        stack.pop()
+        written, binds = _text(node, {} if names is None else names, done)
+        done[id(node)] = (written, binds) if len(written) <= LONGEST else (f"{written[: LONGEST // 2]} ...", TIGHT)
+    return done[id(expression)][0]
 
 
 def constraint_text(constraint: Constraint, names: Names | None = None) -> str:
@@ -36,20 +48,20 @@ def problem_text(sign: int, objective: Expression, constraints: Mapping[str, Con
     return "\n".join(lines)
 
 
-def _text(node: Expression, names: Names) -> tuple[str, int]:
-    """The text and how tightly it binds."""
+def _text(node: Expression, names: Names, done: Mapping[int, tuple[str, int]]) -> tuple[str, int]:
+    """The text and how tightly it binds, from those of the arguments."""
     if node.atom is None:
         written = node.label(names)
         return written, SUM if written.startswith("-") else TIGHT
     name, args = node.atom.name, [_unspread(argument) for argument in node.args]
 
     def inner(index: int, least: int) -> str:
-        written, binds = _text(args[index], names)
+        written, binds = done[id(args[index])]
         return written if binds >= least else f"({written})"
 
     if name == "add":
         if args[1].atom is not None and args[1].atom.name == "negate":
-            subtracted, binds = _text(_unspread(args[1].args[0]), names)
+            subtracted, binds = done[id(_unspread(args[1].args[0]))]
             return f"{inner(0, SUM)} - {subtracted if binds >= PRODUCT else f'({subtracted})'}", SUM
         return f"{inner(0, SUM)} + {inner(1, SUM)}", SUM
     if name == "negate":
@@ -70,7 +82,7 @@ def _text(node: Expression, names: Names) -> tuple[str, int]:
         name = getattr(node.data["callable"], "__name__", type(node.data["callable"]).__name__)
     axis = node.data.get("axis")
     options = "" if axis is None else f", axis={axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis}"
-    return f"{name}({', '.join(_text(a, names)[0] for a in args)}{options})", TIGHT
+    return f"{name}({', '.join(done[id(a)][0] for a in args)}{options})", TIGHT
 
 
 def constant_text(value: NDArray[Any]) -> str:

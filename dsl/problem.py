@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import count
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from . import rules
 from .constraint import Constraint
@@ -16,8 +18,6 @@ from .walk import leaves
 
 if TYPE_CHECKING:
     from .cvxpy_export import CvxpyModel
-
-L = TypeVar("L", Variable, Parameter)
 
 
 class _Objective:
@@ -57,14 +57,33 @@ class Problem:
         if not isinstance(objective, _Objective):
             raise definition_error("N03", "the objective", f"expected kr.Minimize(...) or kr.Maximize(...), got {_kind(objective)}")
         self.objective = objective
-        self.constraints: dict[str, Constraint] = _named(constraints)
-        roots = [objective.expression, *(side for c in self.constraints.values() for side in (c.left, c.right))]
+        self._constraints = _named(constraints)
+        roots = [objective.expression, *(side for c in self._constraints.values() for side in (c.left, c.right))]
         found = leaves(roots)
-        self.variables: dict[str, Variable] = _unique([leaf for leaf in found if isinstance(leaf, Variable)], "variable")
-        self.parameters: dict[str, Parameter] = _unique([leaf for leaf in found if isinstance(leaf, Parameter)], "parameter")
-        for name in self.variables.keys() & self.parameters.keys():
-            raise definition_error("N03", f"the name {name!r}", "a variable and a parameter share it")
-        rules.check(objective.expression, objective.sign, objective.span, self.constraints)
+        owners: dict[str | None, Variable | Parameter] = {}
+        for leaf in found:
+            if leaf.name is not None and owners.setdefault(leaf.name, leaf) is not leaf:
+                why = f"{owners[leaf.name]!r} and {leaf!r} are different and share it"
+                raise definition_error("N03", f"the name {leaf.name!r}", why, "give each its own name")
+        names = names_of(found)
+        self._variables = {names[leaf.key]: leaf for leaf in found if isinstance(leaf, Variable)}
+        self._parameters = {names[leaf.key]: leaf for leaf in found if isinstance(leaf, Parameter)}
+        rules.check(objective.expression, objective.sign, objective.span, self._constraints)
+
+    @property
+    def constraints(self) -> Mapping[str, Constraint]:
+        """Constraints by name, read-only."""
+        return MappingProxyType(self._constraints)
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """Variables by name, in order of appearance, read-only."""
+        return MappingProxyType(self._variables)
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """Parameters by name, in order of appearance, read-only."""
+        return MappingProxyType(self._parameters)
 
     def __repr__(self) -> str:
         return problem_text(self.objective.sign, self.objective.expression, self.constraints, self.names)
@@ -92,7 +111,7 @@ def _named(constraints: Any) -> dict[str, Constraint]:
     for name, constraint in _flat(constraints, ""):
         if not isinstance(constraint, Constraint):
             raise definition_error("N03", "the constraints", f"expected constraints such as x >= 0, got {_kind(constraint)}")
-        label = name or f"constraint{len(named)}"
+        label = name or next(free for i in count(len(named)) if (free := f"constraint{i}") not in named)
         if label in named:
             raise definition_error("N03", f"the constraint name {label!r}", "it is given twice")
         named[label] = constraint
@@ -110,15 +129,19 @@ def _flat(constraints: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield name, constraints
 
 
-def _unique(found: list[L], kind: str) -> dict[str, L]:
-    named: dict[str, L] = {}
-    taken = {leaf.name for leaf in found}
-    for leaf in found:
-        name = leaf.name or next(n for i in range(len(found) + 1) if (n := f"{kind}{i}") not in named and n not in taken)
-        if name in named:
-            raise definition_error("N03", f"the name {name!r}", f"two different {kind}s have it")
-        named[name] = leaf
-    return named
+def names_of(found: Iterable[Variable | Parameter]) -> dict[str, str]:
+    """A name for every leaf, by key: its own, or the first free one of variable0, parameter0, ..."""
+    several = list(found)
+    taken = {leaf.name for leaf in several}
+    names: dict[str, str] = {}
+    for leaf in several:
+        name = leaf.name
+        if name is None or name in names.values():
+            stem = type(leaf).__name__.lower()
+            name = next(free for i in count() if (free := f"{stem}{i}") not in taken)
+            taken.add(name)
+        names[leaf.key] = name
+    return names
 
 
 def _kind(value: Any) -> str:

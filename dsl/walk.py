@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .expression import Constant, Expression
+from .expression import Expression
+from .leaves import Parameter, Variable
 
 
 def postorder(roots: Iterable[Expression]) -> list[Expression]:
@@ -25,6 +26,6 @@ def postorder(roots: Iterable[Expression]) -> list[Expression]:
     return order
 
 
-def leaves(roots: Iterable[Expression]) -> list[Expression]:
+def leaves(roots: Iterable[Expression]) -> list[Variable | Parameter]:
     """Variables and parameters in order of first appearance."""
-    return [node for node in postorder(roots) if node.atom is None and not isinstance(node, Constant)]
+    return [node for node in postorder(roots) if isinstance(node, Variable | Parameter)]

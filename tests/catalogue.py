@@ -139,6 +139,13 @@ CASES: dict[str, Callable[[], kr.Problem]] = {
         lambda x: kr.stack([x, x[::-1]]) @ np.ones(4) <= 1.5,
     ),
     "diag": vector(lambda x: kr.sum(kr.diag(x) @ par(4, 2)), lambda x: kr.diag(kr.diag(x, 1), 1) <= 0.4),
+    "thin diagonals": matrix(
+        lambda X: kr.sum(kr.diag(X[:1]) * par(1)) + kr.sum(kr.diag(X[:, 2:3])) + kr.sum(kr.diag(X, 2)),
+        lambda X: kr.diag(X.T, -1) <= 0.2,
+    ),
+    "stacks of matrices": matrix(
+        lambda X: kr.sum_squares(X.reshape(3, 2, 2) @ par(2)), lambda X: par(2, name="b") @ X.reshape(3, 2, 2) <= 1
+    ),
     "trace": matrix(lambda X: kr.trace(X @ par(4, 3)), lambda X: kr.diag(X[:, :3]) <= 0),
     "cumsum": matrix(lambda X: kr.sum_squares(kr.cumsum(X, 1)), lambda X: kr.cumsum(X, 0) <= par(3, 4)),
     "diff": vector(lambda x: kr.sum_squares(kr.diff(x)), lambda x: kr.diff(x, 2) <= 0.1),

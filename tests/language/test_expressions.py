@@ -162,7 +162,15 @@ def test_definiteness_is_inferred() -> None:
         assert definiteness(matrix).nonneg, matrix
     for matrix in (-P, N, -2 * P, N - P):
         assert definiteness(matrix).nonpos, matrix
-    for matrix in (P - L @ L.T, p * P, kr.Parameter((4, 4), name="S", symmetric=True), L @ np.ones((2, 4))):
+    M = kr.Parameter((4, 4), name="M")
+    for matrix in (
+        kr.transpose(M, (0, 1)) @ M,
+        kr.diag(kr.exp(kr.Parameter(3, name="d")), 1),
+        P - L @ L.T,
+        p * P,
+        kr.Parameter((4, 4), name="S", symmetric=True),
+        L @ np.ones((2, 4)),
+    ):
         assert definiteness(matrix) == Sign(), matrix
 
 

@@ -354,6 +354,8 @@ def test_options_of_one_call() -> None:
 # Transforms
 
 
+# torch's own forward mode warns of torch.jit.script, which it uses to load its derivatives.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 def test_vmap_and_jacobians() -> None:
     layer = portfolio()
     v = mu(4)

@@ -1,0 +1,93 @@
+"""The problem in the units of ``equilibrate``, laid out for the iteration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import kkt
+from .kkt import rowmat
+from .residuals import Floors
+from .screen import Clean
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """An equilibrated problem, W = [A; G]; Wt is W' laid out by rows, for products from either side. Vectors are rows, (·, 1, n).
+
+    ``coefficients``: for each kind of bound, -1 (lower) or 1 (upper), 0 where absent. ``cost`` is (p, -b, -h), so that the duality gap
+    is x'Qx + p'x - cost'(0,y,z). ``floor``: least normalisers of the residuals (r_x, r_y, r_z), and of the gap. ``unit`` (B,1,1): size
+    of the objective, which regularisation is relative to; ``theta`` (B,1,1): ratio of multipliers to slacks to be expected.
+    """
+
+    Q: Tensor
+    W: Tensor
+    Wt: Tensor
+    coefficients: tuple[Tensor, ...]
+    cost: Tensor
+    floor: Tensor
+    gap_floor: Tensor
+    unit: Tensor
+    theta: Tensor
+    k: int
+
+    @property
+    def n(self) -> int:
+        return self.Q.shape[2]
+
+    @property
+    def inequalities(self) -> int:
+        """M: rows of G and bounds."""
+        return self.cost.shape[2] - self.n - self.k
+
+    def rows(self, x: Tensor) -> Tensor:
+        """(Ax, Cx)."""
+        Wx = rowmat(x, self.Wt)
+        return torch.cat([Wx, *(e * x for e in self.coefficients)], 2) if self.coefficients else Wx
+
+    def columns(self, w: Tensor) -> Tensor:
+        """A'y + C'z for w = (y, z)."""
+        if not self.coefficients:
+            return rowmat(w, self.W)
+        own, *bounds = w.split([self.W.shape[1], *(self.n for _ in self.coefficients)], 2)
+        result = rowmat(own, self.W)
+        for e, z in zip(self.coefficients, bounds, strict=True):
+            result = torch.addcmul(result, e, z)
+        return result
+
+    def diagonal(self, D: Tensor) -> Tensor:
+        """The diagonal that joins Q + W'DW: regularisation, and the weights of bounds."""
+        total = kkt.rho(self.n, self.k > 0, D.dtype) * self.unit
+        for i, e in enumerate(self.coefficients):
+            first = self.W.shape[1] + i * self.n
+            total = torch.addcmul(total, D[:, :, first : first + self.n], e.abs())
+        return total.squeeze(1)
+
+
+def scale(clean: Clean, floors: Floors, d: Tensor, e: Tensor) -> Scaled:
+    """The problem in the units of ``equilibrate``; a bound, whose row is a unit vector, is scaled to stay one."""
+    B, n, k = clean.batch, clean.Q.shape[2], clean.k
+    Q = (clean.Q * d.unsqueeze(2)).mul_(d.unsqueeze(1))
+    W = (clean.W * e.unsqueeze(2)).mul_(d.unsqueeze(1))
+    cost = [d * clean.p, -e * clean.rhs, *(-bound.rhs / d for bound in clean.bounds)]
+    # Rows and variables without any data get a floor of 1: dividing 0 by 0 must not look like an error.
+    rows = torch.where(floors.rows > 0, floors.rows, 1)
+    floor = [d * (floors.columns + clean.p.abs()), e * (rows + clean.rhs.abs())]
+    floor += [(1 + bound.rhs.abs()) / d for bound in clean.bounds]
+    expanded = [[part.expand(B, -1) for part in parts] for parts in (cost, floor)]
+    coefficients = tuple(bound.coefficient.unsqueeze(1) for bound in clean.bounds)
+    packed, floor = (torch.cat(parts, 1).unsqueeze(1) for parts in expanded)
+    # Multipliers are of the size of p over that of x, and x is of the size of the right-hand sides.
+    theta = size_of(packed[:, :, :n]) / size_of(packed[:, :, n:])
+    unit = torch.maximum(size_of(Q, 0.0), theta)
+    return Scaled(Q, W, W.mT.contiguous(), coefficients, packed, floor, floors.objective.unsqueeze(2), unit, theta, k)
+
+
+def size_of(v: Tensor, of_zero: float = 1.0) -> Tensor:
+    """Largest entry of each item, ``of_zero`` if all are zero; (B, 1, 1)."""
+    if not v.shape[1:].numel():
+        return v.new_full((len(v), 1, 1), of_zero)
+    largest = torch.linalg.vector_norm(v, ord=torch.inf, dim=(1, 2), keepdim=True)
+    return torch.where(largest > 0, largest, of_zero)
