@@ -1,11 +1,13 @@
 """Every atom has an entry in every stage's table: adding one in a single place fails here, loudly."""
 
+import catalogue
 from karush.backends.evaluate import OPERATIONS
 from karush.canon.expand import EPIGRAPHS
 from karush.canon.linear import MATRICES
 from karush.dsl.atoms import ATOMS
 from karush.dsl.curvature import Form
 from karush.dsl.cvxpy_export import ABSENT, CVXPY
+from karush.dsl.walk import postorder
 
 PRODUCTS = {"multiply", "matmul"}  # the compiler's rule for a product depends on which factor holds the variables
 
@@ -30,3 +32,13 @@ def test_every_other_atom_of_variables_has_an_epigraph() -> None:
 
 def test_every_atom_has_a_value_except_user_functions() -> None:
     assert {name for name, atom in ATOMS.items() if atom.value is None} == {"function"}
+
+
+def test_every_atom_is_compared_with_the_oracle() -> None:
+    """In some model of the catalogue, over which solutions, duals, gradients and batches are checked."""
+    used = set()
+    for build in catalogue.CASES.values():
+        problem = build()
+        sides = [side for constraint in problem.constraints.values() for side in (constraint.left, constraint.right)]
+        used |= {node.atom.name for node in postorder([problem.objective.expression, *sides]) if node.atom is not None}
+    assert used == set(ATOMS)

@@ -71,7 +71,7 @@ def test_a_solution_is_no_sequence() -> None:
     assert x in solution
     assert "y" not in solution
     with pytest.raises(TypeError):
-        iter(solution)  # type: ignore[call-overload]  # the mistake under test
+        iter(solution)
     with pytest.raises(kr.InputError, match="expected a variable"):
         solution[0]
     with pytest.raises(kr.InputError, match=r"solution\.objective"):
