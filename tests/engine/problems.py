@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import clarabel
 import numpy as np
@@ -14,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Array = NDArray[np.float64]
-DATA = Path(os.environ.get("KARUSH_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 @dataclass
@@ -29,11 +26,11 @@ class Problem:
     b: Array
     lb: Array | None = None
     ub: Array | None = None
-    x: Array | None = None
-    y: Array | None = None
-    z: Array | None = None
+    x: Array = field(default_factory=lambda: np.zeros(0))
+    y: Array = field(default_factory=lambda: np.zeros(0))
+    z: Array = field(default_factory=lambda: np.zeros(0))
 
-    def arguments(self, **leaves: bool) -> tuple[list[Tensor], dict[str, Tensor]]:
+    def arguments(self) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Positional and keyword arguments of ``solve_qp``."""
         bounds = {name: torch.tensor(value) for name, value in (("lb", self.lb), ("ub", self.ub)) if value is not None}
         return [torch.tensor(value) for value in (self.Q, self.p, self.G, self.h, self.A, self.b)], bounds
@@ -75,7 +72,12 @@ def clarabel_solution(problem: Problem) -> tuple[Array, Array, Array]:
     cones = [cone(size) for cone, size in ((clarabel.ZeroConeT, len(problem.b)), (clarabel.NonnegativeConeT, finite.sum())) if size]
     stacked = np.vstack([problem.A, np.vstack(rows[1:])[finite]])
     solver = clarabel.DefaultSolver(
-        sp.csc_matrix(np.triu(problem.Q)), problem.p, sp.csc_matrix(stacked), np.concatenate([problem.b, h[finite]]), cones, settings
+        sp.csc_matrix(np.triu(problem.Q)),
+        problem.p,
+        sp.csc_matrix(stacked),
+        np.concatenate([problem.b, h[finite]]),
+        cones,
+        settings,
     )
     found = solver.solve()
     assert str(found.status) == "Solved"
@@ -92,7 +94,8 @@ def worst_residual(problem: Problem, x: Array, y: Array, z: Array, z_lb: Array, 
         if bound is not None:
             G, h, w = np.vstack([G, sign * np.eye(n)]), np.concatenate([h, sign * bound]), np.concatenate([w, multiplier])
     keep = np.isfinite(h)
-    assert (w >= 0).all() and not w[~keep].any()
+    assert (w >= 0).all()
+    assert not w[~keep].any()
     G, h, w = G[keep], h[keep], w[keep]
     Q, p, A, b, size = problem.Q, problem.p, problem.A, problem.b, np.abs(x)
 
@@ -103,28 +106,27 @@ def worst_residual(problem: Problem, x: Array, y: Array, z: Array, z_lb: Array, 
     u_f = min(1.0, np.abs(Q).max() + np.abs(p).max()) or 1.0
     u_j = np.minimum(1, np.abs(p) + np.abs(Q).max(0))
     u_j = np.where(u_j > 0, u_j, u_f)
-    return max(
+    worst: float = max(
         over(np.maximum(G @ x - h, 0), np.minimum(1, np.abs(G).max(1, initial=0)) + np.abs(h) + np.abs(G) @ size),
         over(A @ x - b, np.minimum(1, np.abs(A).max(1, initial=0)) + np.abs(b) + np.abs(A) @ size),
         over(Q @ x + p + G.T @ w + A.T @ y, u_j + np.abs(Q) @ size + np.abs(p) + np.abs(G).T @ w + np.abs(A).T @ np.abs(y)),
-        abs(f - d) / (u_f + abs(f) + abs(d)),
+        float(abs(f - d) / (u_f + abs(f) + abs(d))),
     )
+    return worst
 
 
 def dense_adjoint(problem: Problem, x: Array, y: Array, z: Array, g_x: Array, g_y: Array, g_z: Array) -> dict[str, Array]:
     """Gradients of g_x'x + g_y'y + g_z'z by one dense solve of the three-block system of OptNet, nothing eliminated.
 
-        [Q   G'D(z)  A' ] [d_x]     [g_x]        dQ = (d_x x' + x d_x')/2      dp = d_x
-        [G  -D(s)    0  ] [d_z] = - [g_z]        dG = D(z) d_z x' + z d_x'     dh = -D(z) d_z
-        [A   0       0  ] [d_y]     [g_y]        dA = d_y x' + y d_x'          db = -d_y
+    [Q   G'D(z)  A' ] [d_x]     [g_x]        dQ = (d_x x' + x d_x')/2      dp = d_x
+    [G  -D(s)    0  ] [d_z] = - [g_z]        dG = D(z) d_z x' + z d_x'     dh = -D(z) d_z
+    [A   0       0  ] [d_y]     [g_y]        dA = d_y x' + y d_x'          db = -d_y
     """
     Q, G, A = problem.Q, problem.G, problem.A
     n, m, k = len(x), len(z), len(y)
     s = problem.h - G @ x
     z, s = np.where(z > s, z, 0), np.where(z > s, 0, s)
-    K = np.block(
-        [[Q, G.T * z, A.T], [G, -np.diag(s), np.zeros((m, k))], [A, np.zeros((k, m)), np.zeros((k, k))]]
-    )
+    K = np.block([[Q, G.T * z, A.T], [G, -np.diag(s), np.zeros((m, k))], [A, np.zeros((k, m)), np.zeros((k, k))]])
     d = -np.linalg.solve(K, np.concatenate([g_x, g_z, g_y]))
     d_x, w, d_y = d[:n], z * d[n : n + m], d[n + m :]
     # A multiplier of an inactive row is zero wherever the row goes: its g_z has no effect, which -D(s) d_z = -g_z keeps out of w.

@@ -50,10 +50,12 @@ def test_mates_of_a_sick_item_are_unharmed(kind: str, position: int) -> None:
         assert solution.iterations[i] == alone.iterations
         alone.x.backward(weight[i])
         for leaf, own in zip(leaves, single, strict=True):
-            assert leaf.grad is not None and own.grad is not None
+            assert leaf.grad is not None
+            assert own.grad is not None
             torch.testing.assert_close(leaf.grad[i], own.grad, rtol=1e-10, atol=1e-11)
     for leaf in leaves:
-        assert leaf.grad is not None and (leaf.grad[position] == 0).all()
+        assert leaf.grad is not None
+        assert (leaf.grad[position] == 0).all()
 
 
 @pytest.mark.parametrize(("n", "m", "k"), [(3, 0, 1), (5, 10, 0), (10, 20, 5)])
@@ -64,7 +66,8 @@ def test_batch_equals_loop(n: int, m: int, k: int) -> None:
         alone = kr.solve_qp(*(t[i] for t in problem))
         for name in ("x", "y", "z", "s"):
             torch.testing.assert_close(getattr(together, name)[i], getattr(alone, name), rtol=1e-12, atol=1e-12)
-        assert together.status[i] == alone.status and together.iterations[i] == alone.iterations
+        assert together.status[i] == alone.status
+        assert together.iterations[i] == alone.iterations
 
 
 def test_order_within_a_batch_does_not_matter() -> None:
@@ -95,4 +98,5 @@ def test_results_share_no_memory_with_inputs() -> None:
 def test_same_bits_every_time() -> None:
     problem = random_batch(6, 8, 12, 2)
     first, second = kr.solve_qp(*problem), kr.solve_qp(*problem)
-    assert torch.equal(first.x, second.x) and torch.equal(first.z, second.z)
+    assert torch.equal(first.x, second.x)
+    assert torch.equal(first.z, second.z)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,26 +18,22 @@ from karush.backends.solve import solve
 F = torch.float64
 
 
-def tensors(*values: object) -> list[Tensor]:
-    return [torch.tensor(value, dtype=F) for value in values]
-
-
-INFEASIBLE = {
-    "contradictory rows": dict(G=[[1.0, 1.0], [-1.0, -1.0]], h=[-1.0, 0.0]),
-    "0'x <= -1": dict(G=[[0.0, 0.0]], h=[-1.0]),
-    "0'x = 1": dict(A=[[0.0, 0.0]], b=[1.0]),
-    "inconsistent equalities": dict(A=[[1.0, 2.0], [2.0, 4.0]], b=[1.0, 3.0]),
-    "row against bounds": dict(G=[[1.0, 1.0]], h=[-0.5], lb=[0.0, 0.0]),
-    "equality against bounds": dict(A=[[1.0, 1.0]], b=[5.0], lb=[0.0, 0.0], ub=[2.0, 2.0]),
-    "bounds crossed": dict(lb=[0.0, 1.0], ub=[1.0, 0.0]),
-    "bounds crossed by a hair": dict(lb=[0.0, 1.0], ub=[1.0, np.nextafter(1.0, 0)]),
+INFEASIBLE: dict[str, dict[str, Any]] = {
+    "contradictory rows": {"G": [[1.0, 1.0], [-1.0, -1.0]], "h": [-1.0, 0.0]},
+    "0'x <= -1": {"G": [[0.0, 0.0]], "h": [-1.0]},
+    "0'x = 1": {"A": [[0.0, 0.0]], "b": [1.0]},
+    "inconsistent equalities": {"A": [[1.0, 2.0], [2.0, 4.0]], "b": [1.0, 3.0]},
+    "row against bounds": {"G": [[1.0, 1.0]], "h": [-0.5], "lb": [0.0, 0.0]},
+    "equality against bounds": {"A": [[1.0, 1.0]], "b": [5.0], "lb": [0.0, 0.0], "ub": [2.0, 2.0]},
+    "bounds crossed": {"lb": [0.0, 1.0], "ub": [1.0, 0.0]},
+    "bounds crossed by a hair": {"lb": [0.0, 1.0], "ub": [1.0, np.nextafter(1.0, 0)]},
 }
 
 
 @pytest.mark.parametrize("case", INFEASIBLE)
 @pytest.mark.parametrize("scale", [1e-2, 1.0, 1e4])
 def test_infeasible(case: str, scale: float, directional: ModuleType) -> None:
-    blocks = {name: torch.tensor(value, dtype=F) for name, value in INFEASIBLE[case].items()}
+    blocks: dict[str, Any] = {name: torch.tensor(value, dtype=F) for name, value in INFEASIBLE[case].items()}
     for name in ("h", "b", "lb", "ub"):
         if name in blocks and case != "0'x <= -1":
             blocks[name] = blocks[name] * scale
@@ -53,18 +50,18 @@ def test_infeasible(case: str, scale: float, directional: ModuleType) -> None:
     assert directional.certify_infeasible(G, h, A, b, z, ray.y.numpy())
 
 
-UNBOUNDED = {
-    "null space of Q": dict(Q=[[1.0, 0.0], [0.0, 0.0]], p=[1.0, 1.0]),
-    "linear program": dict(Q=[[0.0, 0.0], [0.0, 0.0]], p=[-1.0, -1.0], G=[[1.0, -1.0]], h=[1.0]),
-    "along equalities": dict(Q=[[1.0, 1.0], [1.0, 1.0]], p=[1.0, -1.0], A=[[1.0, 1.0]], b=[1.0]),
-    "one-sided bounds": dict(Q=[[0.0, 0.0], [0.0, 1.0]], p=[-1.0, 0.0], lb=[0.0, 0.0]),
+UNBOUNDED: dict[str, dict[str, Any]] = {
+    "null space of Q": {"Q": [[1.0, 0.0], [0.0, 0.0]], "p": [1.0, 1.0]},
+    "linear program": {"Q": [[0.0, 0.0], [0.0, 0.0]], "p": [-1.0, -1.0], "G": [[1.0, -1.0]], "h": [1.0]},
+    "along equalities": {"Q": [[1.0, 1.0], [1.0, 1.0]], "p": [1.0, -1.0], "A": [[1.0, 1.0]], "b": [1.0]},
+    "one-sided bounds": {"Q": [[0.0, 0.0], [0.0, 1.0]], "p": [-1.0, 0.0], "lb": [0.0, 0.0]},
 }
 
 
 @pytest.mark.parametrize("case", UNBOUNDED)
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
 def test_unbounded(case: str, scale: float, directional: ModuleType) -> None:
-    blocks = {name: torch.tensor(value, dtype=F) for name, value in UNBOUNDED[case].items()}
+    blocks: dict[str, Any] = {name: torch.tensor(value, dtype=F) for name, value in UNBOUNDED[case].items()}
     blocks["p"] = blocks["p"] * scale
     solution = kr.solve_qp(**blocks, on_failure="return")
     assert kr.Status(int(solution.status)) is kr.Status.DUAL_INFEASIBLE
@@ -94,7 +91,12 @@ def test_thin_sets_are_not_called_empty(width: float) -> None:
 
 def test_nonconvex_is_relative_to_the_size_of_q() -> None:
     rotation = torch.linalg.qr(torch.randn(4, 4, dtype=F)).Q
-    for least, expected in ((-1e-15, kr.Status.SOLVED), (0.0, kr.Status.SOLVED), (-1e-6, kr.Status.NONCONVEX), (-1.0, kr.Status.NONCONVEX)):
+    for least, expected in (
+        (-1e-15, kr.Status.SOLVED),
+        (0.0, kr.Status.SOLVED),
+        (-1e-6, kr.Status.NONCONVEX),
+        (-1.0, kr.Status.NONCONVEX),
+    ):
         for size in (1e-8, 1.0, 1e11):
             Q = rotation @ torch.diag(torch.tensor([least, 0.5, 0.7, 1.0], dtype=F)) @ rotation.mT * size
             solution = kr.solve_qp(Q, torch.zeros(4, dtype=F), lb=-1.0, ub=1.0, on_failure="return")
@@ -104,7 +106,7 @@ def test_nonconvex_is_relative_to_the_size_of_q() -> None:
 @pytest.mark.parametrize("name", ["Q", "p", "G", "h", "A", "b", "lb", "ub"])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_values_that_mean_nothing(name: str, value: float) -> None:
-    blocks = dict(zip(("Q", "p", "G", "h", "A", "b"), random_batch(3, 4, 5, 1), strict=True))
+    blocks: dict[str, Any] = dict(zip(("Q", "p", "G", "h", "A", "b"), random_batch(3, 4, 5, 1), strict=True))
     blocks["lb"], blocks["ub"] = torch.full((3, 4), -9.0, dtype=F), torch.full((3, 4), 9.0, dtype=F)
     blocks[name][1].view(-1)[0] = value
     status = kr.solve_qp(**blocks, on_failure="return").status.tolist()
@@ -122,41 +124,51 @@ def test_raise_names_items_and_carries_everything() -> None:
     with pytest.raises(kr.SolveError, match=r"1 of 3 problems.*\n.*PRIMAL_INFEASIBLE \(1\), at batch index 1") as caught:
         kr.solve_qp(*infeasible_second())
     error = caught.value
-    assert error.indices == [1] and error.status == [kr.Status.PRIMAL_INFEASIBLE]
-    assert error.solution.x.shape == (3, 4) and error.solution.status.tolist() == [0, 2, 0]
+    assert error.indices == [1]
+    assert error.status == [kr.Status.PRIMAL_INFEASIBLE]
+    assert isinstance(error.solution, kr.QPSolution)
+    assert error.solution.x.shape == (3, 4)
+    assert error.solution.status.tolist() == [0, 2, 0]
 
 
 def test_error_survives_pickling() -> None:
     with pytest.raises(kr.SolveError) as caught:
         kr.solve_qp(*(t.detach() for t in infeasible_second()))
     again = pickle.loads(pickle.dumps(caught.value))
-    assert str(again) == str(caught.value) and again.indices == [1]
+    assert str(again) == str(caught.value)
+    assert again.indices == [1]
 
 
 def test_nan_marks_the_item_and_only_that() -> None:
     problem = infeasible_second()
     solution = kr.solve_qp(*problem, on_failure="nan")
-    assert solution.x[1].isnan().all() and solution.z[1].isnan().all()
+    assert solution.x[1].isnan().all()
+    assert solution.z[1].isnan().all()
     assert solution.x[[0, 2]].isfinite().all()
     solution.x[[0, 2]].sum().backward()
     for tensor in problem:
-        assert tensor.grad is not None and (tensor.grad[1] == 0).all() and tensor.grad.isfinite().all()
+        assert tensor.grad is not None
+        assert (tensor.grad[1] == 0).all()
+        assert tensor.grad.isfinite().all()
 
 
 def test_return_gives_a_finite_iterate_and_no_gradient() -> None:
     problem = infeasible_second()
     solution = kr.solve_qp(*problem, on_failure="return")
-    assert solution.x.isfinite().all() and not solution.ok[1]
+    assert solution.x.isfinite().all()
+    assert not solution.ok[1]
     solution.x.sum().backward()
     for tensor in problem:
-        assert tensor.grad is not None and (tensor.grad[1] == 0).all()
+        assert tensor.grad is not None
+        assert (tensor.grad[1] == 0).all()
 
 
 def test_iteration_limit() -> None:
     problem = random_batch(4, 20, 40, 3)
     solution = kr.solve_qp(*problem, max_iter=1, on_failure="return")
     assert set(solution.status.tolist()) <= {int(kr.Status.MAX_ITERATIONS), int(kr.Status.SOLVED)}
-    assert (solution.iterations <= 1).all() and int(kr.Status.MAX_ITERATIONS) in solution.status.tolist()
+    assert (solution.iterations <= 1).all()
+    assert int(kr.Status.MAX_ITERATIONS) in solution.status.tolist()
 
 
 def test_status_never_contradicts_residuals() -> None:
@@ -182,7 +194,8 @@ def test_callers_verdict_is_kept() -> None:
     problem[1][2] = torch.nan
     rejected = torch.tensor([0, int(kr.Status.NONCONVEX), int(kr.Status.INVALID_INPUT)], dtype=torch.int8)
     solution = solve(kr.QPData(*problem), kr.Options(on_failure="return"), rejected=rejected)
-    assert solution.status.tolist() == [0, 7, 6] and solution.ok.tolist() == [True, False, False]
+    assert solution.status.tolist() == [0, 7, 6]
+    assert solution.ok.tolist() == [True, False, False]
 
 
 def test_an_unsound_item_in_a_shared_block_reaches_no_gradient_as_nan() -> None:
@@ -192,7 +205,8 @@ def test_an_unsound_item_in_a_shared_block_reaches_no_gradient_as_nan() -> None:
     p[1, 0] = torch.nan
     solution = kr.solve_qp(Q, p, G, h, A, b, on_failure="return")
     solution.x.sum().backward()
-    assert G.grad is not None and G.grad.isfinite().all()
+    assert G.grad is not None
+    assert G.grad.isfinite().all()
 
 
 def test_every_status_says_what_it_means() -> None:

@@ -13,7 +13,9 @@ from karush.backends.solve import solve
 F = torch.float64
 
 
-def flags(Q: object, p: object, G: object = None, h: object = None, A: object = None, b: object = None, **options: str) -> GradientFlag:
+def flags(
+    Q: object, p: object, G: object = None, h: object = None, A: object = None, b: object = None, **options: str
+) -> GradientFlag:
     def block(value: object, *empty: int) -> torch.Tensor:
         return torch.zeros(1, *empty, dtype=F) if value is None else torch.tensor([value], dtype=F)
 

@@ -20,8 +20,11 @@ def valid() -> dict[str, Any]:
 
 def test_unbatched_in_unbatched_out() -> None:
     solution = kr.solve_qp(**valid())
-    assert solution.x.shape == (3,) and solution.z.shape == (4,) and solution.y.shape == (1,)
-    assert solution.status.shape == () and solution.residuals.scaled.shape == (4,)
+    assert solution.x.shape == (3,)
+    assert solution.z.shape == (4,)
+    assert solution.y.shape == (1,)
+    assert solution.status.shape == ()
+    assert solution.residuals.scaled.shape == (4,)
 
 
 def test_any_number_of_batch_dimensions() -> None:
@@ -29,7 +32,8 @@ def test_any_number_of_batch_dimensions() -> None:
     arguments["p"] = torch.randn(2, 3, 3, dtype=F)
     arguments["h"] = torch.full((3, 4), 9.0, dtype=F)
     solution = kr.solve_qp(**arguments)
-    assert solution.x.shape == (2, 3, 3) and solution.iterations.shape == (2, 3)
+    assert solution.x.shape == (2, 3, 3)
+    assert solution.iterations.shape == (2, 3)
     single = kr.solve_qp(**{**arguments, "p": arguments["p"][1, 2], "h": arguments["h"][2]})
     torch.testing.assert_close(solution.x[1, 2], single.x, rtol=0, atol=1e-12)
 
@@ -39,7 +43,8 @@ def test_empty_batch() -> None:
     solution = kr.solve_qp(**{**valid(), "p": p})
     assert solution.x.shape == (0, 3)
     solution.x.sum().backward()
-    assert p.grad is not None and p.grad.shape == (0, 3)
+    assert p.grad is not None
+    assert p.grad.shape == (0, 3)
 
 
 def test_batch_of_one_keeps_its_dimension() -> None:
@@ -57,7 +62,8 @@ def test_dtypes_promote() -> None:
 def test_gradient_keeps_the_dtype_of_its_input() -> None:
     p = valid()["p"].float().requires_grad_()
     kr.solve_qp(**{**valid(), "p": p}).x.sum().backward()
-    assert p.grad is not None and p.grad.dtype == torch.float32
+    assert p.grad is not None
+    assert p.grad.dtype == torch.float32
 
 
 @pytest.mark.parametrize(

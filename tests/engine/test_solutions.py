@@ -12,9 +12,9 @@ from engine.problems import Problem, built, clarabel_solution, worst_residual
 SHAPES = [(1, 0, 0), (1, 2, 0), (3, 0, 2), (4, 9, 0), (6, 4, 3), (8, 20, 2), (15, 15, 5), (20, 40, 10)]
 
 
-def solved(problem: Problem, **options: float) -> kr.QPSolution:
-    arguments, bounds = problem.arguments()
-    return kr.solve_qp(*arguments, **bounds, **options)  # type: ignore[arg-type]  # bounds are tensors, options numbers
+def solved(problem: Problem, regularize: float = 0.0) -> kr.QPSolution:
+    (Q, p, G, h, A, b), bounds = problem.arguments()
+    return kr.solve_qp(Q, p, G, h, A, b, lb=bounds.get("lb"), ub=bounds.get("ub"), regularize=regularize)
 
 
 def check_residual(problem: Problem, solution: kr.QPSolution) -> None:
@@ -41,8 +41,8 @@ def test_singular_hessian_and_linear_programs(rank: int, seed: int) -> None:
     """With n active rows the vertex is the solution whatever the rank of Q."""
     problem = built(seed, 8, 12, 2, rank=rank, active=6)
     solution = solved(problem)
-    np.testing.assert_allclose(solution.x, problem.x, atol=1e-7)
-    np.testing.assert_allclose(solution.z, problem.z, atol=1e-7)
+    np.testing.assert_allclose(solution.x.numpy(), problem.x, atol=1e-7)
+    np.testing.assert_allclose(solution.z.numpy(), problem.z, atol=1e-7)
     check_residual(problem, solution)
 
 
@@ -51,7 +51,6 @@ def test_singular_hessian_and_linear_programs(rank: int, seed: int) -> None:
 def test_bounds(seed: int, kind: str) -> None:
     rng = np.random.default_rng(seed)
     problem = built(seed, 7, 5, 2)
-    assert problem.x is not None
     lb, ub = problem.x - rng.uniform(0.01, 1, 7), problem.x + rng.uniform(0.01, 1, 7)
     if kind == "mixed":
         lb[rng.random(7) < 0.5] = -np.inf
@@ -60,9 +59,9 @@ def test_bounds(seed: int, kind: str) -> None:
     problem.p = problem.p + rng.normal(size=7)
     solution = solved(problem)
     x, y, z = clarabel_solution(problem)
-    np.testing.assert_allclose(solution.x, x, atol=1e-6)
-    np.testing.assert_allclose(solution.y, y, atol=2e-6)
-    np.testing.assert_allclose(solution.z, z, atol=2e-6)
+    np.testing.assert_allclose(solution.x.numpy(), x, atol=1e-6)
+    np.testing.assert_allclose(solution.y.numpy(), y, atol=2e-6)
+    np.testing.assert_allclose(solution.z.numpy(), z, atol=2e-6)
     for bound, sign in ((problem.lb, 1), (problem.ub, -1)):
         assert bound is None or (sign * (solution.x.numpy() - bound) >= 0).all()  # bounds hold exactly
     check_residual(problem, solution)
@@ -70,11 +69,10 @@ def test_bounds(seed: int, kind: str) -> None:
 
 def test_variables_fixed_by_their_bounds() -> None:
     problem = built(0, 5, 4, 1)
-    assert problem.x is not None
     problem.lb, problem.ub = problem.x - 1, problem.x + 1
     problem.lb[2] = problem.ub[2] = problem.x[2] + 0.1
     solution = solved(problem)
-    np.testing.assert_allclose(solution.x, clarabel_solution(problem)[0], atol=1e-6)
+    np.testing.assert_allclose(solution.x.numpy(), clarabel_solution(problem)[0], atol=1e-6)
     assert solution.x[2] == problem.lb[2]
 
 
@@ -84,18 +82,20 @@ def test_absent_rows_leave_the_reduced_problem() -> None:
     problem.h[5:] = np.inf
     whole, part = solved(problem), solved(reduced)
     np.testing.assert_allclose(whole.x, part.x, atol=1e-9)
-    assert (whole.z[5:] == 0).all() and (whole.s[5:] == torch.inf).all()
+    assert (whole.z[5:] == 0).all()
+    assert (whole.s[5:] == torch.inf).all()
 
 
 def test_standard_form_has_the_same_solution() -> None:
     problem = built(1, 5, 4, 2)
-    assert problem.x is not None
     problem.lb, problem.ub = problem.x - 0.2, problem.x + 0.3
     problem.lb[1], problem.p = -np.inf, problem.p + 1
     arguments, bounds = problem.arguments()
     data = kr.QPData(*(part.unsqueeze(0) for part in arguments), **{name: bound.unsqueeze(0) for name, bound in bounds.items()})
     literal = data.to_standard_form()
-    assert literal.sizes == (5, 4 + 4 + 5, 2) and literal.lb is None and literal.ub is None
+    assert literal.sizes == (5, 4 + 4 + 5, 2)
+    assert literal.lb is None
+    assert literal.ub is None
     x = kr.solve_qp(literal.Q[0], literal.p[0], literal.G[0], literal.h[0], literal.A[0], literal.b[0]).x
     np.testing.assert_allclose(x, solved(problem).x, atol=1e-9)
 
@@ -106,9 +106,8 @@ def test_units_of_the_objective(power: int) -> None:
     problem = built(5, 10, 20, 3)
     problem.Q, problem.p = problem.Q * 10.0**power, problem.p * 10.0**power
     solution = solved(problem)
-    np.testing.assert_allclose(solution.x, problem.x, atol=1e-7)
-    assert problem.z is not None
-    np.testing.assert_allclose(solution.z / 10.0**power, problem.z, atol=1e-6)
+    np.testing.assert_allclose(solution.x.numpy(), problem.x, atol=1e-7)
+    np.testing.assert_allclose(solution.z.numpy() / 10.0**power, problem.z, atol=1e-6)
 
 
 @pytest.mark.parametrize("spread", [3, 6])
@@ -140,9 +139,11 @@ def test_redundant_rows(rows: str) -> None:
         "multiple": (1e6 * problem.G[:1], 1e6 * problem.h[:1]),
         "split equality": (np.vstack([problem.A[:1], -problem.A[:1]]), np.array([problem.b[0], -problem.b[0]])),
     }[rows]
-    larger = Problem(problem.Q, problem.p, np.vstack([problem.G, extra[0]]), np.concatenate([problem.h, extra[1]]), problem.A, problem.b)
+    larger = Problem(
+        problem.Q, problem.p, np.vstack([problem.G, extra[0]]), np.concatenate([problem.h, extra[1]]), problem.A, problem.b
+    )
     solution = solved(larger)
-    np.testing.assert_allclose(solution.x, problem.x, atol=1e-7)
+    np.testing.assert_allclose(solution.x.numpy(), problem.x, atol=1e-7)
     check_residual(larger, solution)
 
 
@@ -152,7 +153,7 @@ def test_dependent_equalities(row: str) -> None:
     a, b = (problem.A[:1], problem.b[:1]) if row == "duplicate" else (np.zeros((1, 6)), np.zeros(1))
     larger = Problem(problem.Q, problem.p, problem.G, problem.h, np.vstack([problem.A, a]), np.concatenate([problem.b, b]))
     solution = solved(larger)
-    np.testing.assert_allclose(solution.x, problem.x, atol=1e-7)
+    np.testing.assert_allclose(solution.x.numpy(), problem.x, atol=1e-7)
     check_residual(larger, solution)
 
 
@@ -161,7 +162,7 @@ def test_more_active_rows_than_variables() -> None:
     G = torch.tensor([[1.0, 0], [0, 1], [1, 1]], dtype=torch.float64)
     h = torch.tensor([1.0, 1, 2], dtype=torch.float64)
     solution = kr.solve_qp(torch.eye(2, dtype=torch.float64), torch.full((2,), -5.0, dtype=torch.float64), G, h)
-    np.testing.assert_allclose(solution.x, [1, 1], atol=1e-8)
+    np.testing.assert_allclose(solution.x.numpy(), [1, 1], atol=1e-8)
     np.testing.assert_allclose(G.T @ solution.z, [4, 4], atol=1e-7)
 
 
@@ -169,7 +170,7 @@ def test_asymmetric_hessian_is_read_as_its_symmetric_part() -> None:
     problem = built(7, 5, 6, 1)
     skew = np.triu(np.random.default_rng(0).normal(size=(5, 5)), 1)
     problem.Q = problem.Q + skew - skew.T
-    np.testing.assert_allclose(solved(problem).x, problem.x, atol=1e-7)
+    np.testing.assert_allclose(solved(problem).x.numpy(), problem.x, atol=1e-7)
 
 
 def test_regularize_adds_to_the_objective() -> None:
