@@ -1,6 +1,7 @@
 """The derivative, written once from two primitives that are closed under differentiation.
 
-At a solution with active rows a and variables f at a bound, (x, y, z_a, w) with w = z_ub - z_lb solves K (x,y,z_a,w) = (-p,b,h_a,x_f):
+At a solution with active rows a and variables f at a bound, (x, y, z_a, w) with w = z_ub - z_lb solves K (x,y,z_a,w) =
+(-p,b,h_a,x_f):
 
         [Q   A'  G_a'  I_f']
     K = [A                 ]      symmetric, so   K' = K,  and K^-1 serves every derivative
@@ -15,9 +16,10 @@ At a solution with active rows a and variables f at a bound, (x, y, z_a, w) with
 
     dp: -l_x      db: l_y      dh: l_z      dlb, dub: l_w on the variables at lb, at ub
 
-OptNet's d_x is -l_x and its D(z) d_z is -l_z. (The paper prints dG = D(z)(d_z x' + z d_x'), with one D(z) too many in its second term;
-the formula above agrees with finite differences.) The slack s = h - Gx, when it is used, sends g_s to h and -G'g_s to x; z_lb and z_ub
-are -w and w where they hold. The factor arrives as tensors with no derivative: it is part of how K^-1 is applied, not of what it is.
+OptNet's d_x is -l_x and its D(z) d_z is -l_z. (The paper prints dG = D(z)(d_z x' + z d_x'), with one D(z) too many in its second
+term; the formula above agrees with finite differences.) The slack s = h - Gx, when it is used, sends g_s to h and -G'g_s to x;
+z_lb and z_ub are -w and w where they hold. The factor arrives as tensors with no derivative: it is part of how K^-1 is applied,
+not of what it is.
 
 Forward mode: K (dx, dy, dz, dw) = (-dp - dQ x - dA'y - dG'z, db - dA x, dh - dG x, dx_f).
 """
@@ -25,7 +27,7 @@ Forward mode: K (dx, dy, dz, dw) = (-dp - dQ x - dA'y - dG'z, db - dA x, dh - dG
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -82,7 +84,7 @@ class Solve(Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        Q, p, G, h, A, b, lb, ub, x, y, z, *factor = ctx.saved_tensors
+        Q, _, G, _, A, _, _, _, x, y, z, *factor = ctx.saved_tensors
         lower, upper, ok = factor[4], factor[5], factor[6].unsqueeze(1)
         dQ, dp, dG, dh, dA, db, dlb, dub = tangents[2:]
         r_x, r_y, r_z, r_w = (torch.zeros_like(part) for part in (x, y, z, x))
@@ -129,7 +131,7 @@ class KKTSolve(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        Q, G, A, u_x, u_y, u_z, u_w, *factor = ctx.saved_tensors
+        Q, G, A, u_x, u_y, u_z, _, *factor = ctx.saved_tensors
         ok = factor[6].unsqueeze(1)
         g = (torch.where(ok, grad, 0) for grad in grads)
         l_x, l_y, l_z, l_w = KKTSolve.apply(Q, G, A, *g, *factor)
@@ -151,7 +153,8 @@ class KKTSolve(Function):
             r_x, r_z = r_x - vecmat(u_z, dG), r_z - matvec(dG, u_x)
         if dA is not None:
             r_x, r_y = r_x - vecmat(u_y, dA), r_y - matvec(dA, u_x)
-        return KKTSolve.apply(Q, G, A, *(torch.where(ok, r, 0) for r in (r_x, r_y, r_z, r_w)), *factor)
+        found: tuple[Tensor, ...] = KKTSolve.apply(Q, G, A, *(torch.where(ok, r, 0) for r in (r_x, r_y, r_z, r_w)), *factor)
+        return found
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
@@ -159,9 +162,8 @@ class KKTSolve(Function):
 
 
 def data_of(tensors: Sequence[Tensor | None]) -> QPData:
-    Q, p, G, h, A, b, lb, ub = tensors
-    assert Q is not None and p is not None and G is not None and h is not None and A is not None and b is not None
-    return QPData(Q, p, G, h, A, b, lb, ub)
+    """The eight inputs of ``Solve`` as one; only the last two may be missing."""
+    return QPData(*cast(tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tensors[:6]), *tensors[6:])
 
 
 def _outer(u: Tensor, v: Tensor) -> Tensor:

@@ -21,9 +21,7 @@ def fold(
     ]
     mapped = [isinstance(value, Tensor) and dim is not None for value, dim in zip(inputs, in_dims, strict=True)]
     sizes = {
-        value.shape[1 if is_mapped else 0]
-        for value, is_mapped in zip(moved, mapped, strict=True)
-        if isinstance(value, Tensor)
+        value.shape[1 if is_mapped else 0] for value, is_mapped in zip(moved, mapped, strict=True) if isinstance(value, Tensor)
     }
     B = 0 if 0 in sizes else max(sizes)
 

@@ -3,8 +3,8 @@
     infeasible:  z, z_lb, z_ub >= 0,  G'z + A'y - z_lb + z_ub = 0,  h'z + b'y - lb'z_lb + ub'z_ub < 0
     unbounded:   Qd = 0,  Gd <= 0,  Ad = 0,  p'd < 0,  d_j >= 0 where only lb is finite, <= 0 where only ub is, = 0 where both are
 
-Mehrotra's method yields neither. Items that the engine leaves open are taken out of the batch, and for each two least-squares problems
-that always have a solution are solved by the same engine:
+Mehrotra's method yields neither. Items that the engine leaves open are taken out of the batch, and for each two least-squares
+problems that always have a solution are solved by the same engine:
 
     (a)  minimize 1/2 |t|² + 1/2 |u|²     subject to  Gx - t <= h,  Ax - u = b,  lb <= x <= ub
     (b)  minimize 1/2 |v|² + 1/2 |t|²     subject to  Qd... = v,  Gd - t <= 0,  p'd = -1,  signs of d
@@ -83,7 +83,8 @@ class _Part:
         none = clean.p.new_zeros(len(items), clean.Q.shape[2])
         lb, lower = (take(clean.lower.value), take(clean.lower.present)) if clean.lower else (none, none.bool())
         ub, upper = (take(clean.upper.value), take(clean.upper.present)) if clean.upper else (none, none.bool())
-        return _Part(*(take(t) for t in (clean.Q, clean.p, clean.W, clean.rhs)), clean.k, lb, ub, lower, upper)
+        Q, p, W, rhs = (take(tensor) for tensor in (clean.Q, clean.p, clean.W, clean.rhs))
+        return _Part(Q, p, W, rhs, clean.k, lb, ub, lower, upper)
 
 
 def _farkas(part: _Part) -> tuple[Tensor, ...]:

@@ -1,7 +1,7 @@
 """The two types that cross the engine's border: problems in, solutions out.
 
-    minimize 1/2 x'Qx + p'x   subject to  Gx <= h,  Ax = b,  lb <= x <= ub
-    L = 1/2 x'Qx + p'x + y'(Ax - b) + z'(Gx - h) - z_lb'(x - lb) + z_ub'(x - ub),      s = h - Gx
+minimize 1/2 x'Qx + p'x   subject to  Gx <= h,  Ax = b,  lb <= x <= ub
+L = 1/2 x'Qx + p'x + y'(Ax - b) + z'(Gx - h) - z_lb'(x - lb) + z_ub'(x - ub),      s = h - Gx
 """
 
 from __future__ import annotations
@@ -82,11 +82,6 @@ class Residuals:
 
     scaled: Tensor
     absolute: Tensor
-
-    def replaced(self, items: Tensor, by: Residuals) -> Residuals:
-        """Those of ``by`` where ``items`` is true."""
-        mask = items.unsqueeze(1)
-        return Residuals(torch.where(mask, by.scaled, self.scaled), torch.where(mask, by.absolute, self.absolute))
 
     @property
     def primal_ineq(self) -> Tensor:

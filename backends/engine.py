@@ -1,12 +1,14 @@
 """The torch engine: from data to solution and factored KKT system, without autograd.
 
-    screen -> equilibrate -> interior point -> polish -> residuals -> status
+screen -> equilibrate -> interior point -> polish -> residuals -> status
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,16 +16,20 @@ from torch import Tensor
 from . import interior_point
 from .data import QPData, Residuals
 from .equilibrate import equilibrate
-from .polish import Factor, factorize, polish
+from .polish import Active, Factor, factorize, polish
 from .products import matvec
 from .residuals import Measure, Point
-from .scaled import scale
+from .scaled import Scaled, scale
 from .screen import Clean, screen
 from .status import Status
 
+# A polished point with residuals below this fraction of eps has the right active set. What is above gets a second attempt, to this
+# fraction of eps: residuals may be small while a row with small slack and small multiplier is still undecided.
+SURE = 1e-2
+SECOND = 1e-4
+LOOSE = 1e-4  # who asks for less than this has no use for a second attempt
 
-# A polished point with residuals below this fraction of eps is kept without asking how good the iterate was.
-SURE = 0.01
+Tensors = TypeVar("Tensors", Point, Factor, Residuals)
 
 
 @dataclass(frozen=True)
@@ -44,57 +50,119 @@ class Outcome:
         return torch.where(h == torch.inf, h, finite)
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A candidate for every item, the factor of its active set, and the interior-point iterations that led to it.
+
+    ``v`` is the last iterate, scaled; None if the problem has no inequalities.
+    """
+
+    point: Point
+    factor: Factor
+    residuals: Residuals
+    iterations: Tensor
+    v: Tensor | None
+
+
 def run(data: QPData, eps: float, eps_abs: float | None, max_iter: int, rejected: Tensor | None = None) -> Outcome:
     """Solve a batch. No item raises; rejected ones carry the code they came with."""
     clean = screen(data, rejected)
+    # Half of eps leaves room for the difference between the cheap test of the loop and the final one.
+    found = _attempt(clean, eps, eps / 2, max_iter)
+    worst = found.residuals.worst
+    undecided = (worst > SURE * eps) & (worst <= math.sqrt(eps)) & (found.iterations < max_iter)
+    if found.v is not None and eps <= LOOSE and bool(undecided.any()):
+        found = _improved(found, clean, undecided.nonzero().squeeze(1), eps, max_iter)
+    status = judge(found.residuals, clean.rejected, found.iterations, eps, eps_abs, max_iter)
+    return Outcome(clean, found.point, found.factor, found.residuals, status, found.iterations)
+
+
+def judge(residuals: Residuals, rejected: Tensor, iterations: Tensor, eps: float, eps_abs: float | None, max_iter: int) -> Tensor:
+    """Statuses from residuals alone; what is neither solved nor rejected stays open as MAX_ITERATIONS or NUMERICAL_ERROR."""
+    scaled = residuals.scaled.amax(1)
+    absolute = residuals.absolute.amax(1)
+    bound = math.inf if eps_abs is None else eps_abs
+    open_code = torch.where(iterations >= max_iter, int(Status.MAX_ITERATIONS), int(Status.NUMERICAL_ERROR))
+    nearly = (scaled <= math.sqrt(eps)) & (absolute <= math.sqrt(bound))
+    status = torch.where(nearly, int(Status.SOLVED_INACCURATE), open_code)
+    status = torch.where((scaled <= eps) & (absolute <= bound), int(Status.SOLVED), status)
+    return torch.where(rejected != 0, rejected, status).to(torch.int8)
+
+
+def _attempt(clean: Clean, eps: float, gap_eps: float, max_iter: int, v: Tensor | None = None) -> Attempt:
+    """Iterate until the loop's own test is met, polish, and keep whichever is better. Begins at ``v`` if given."""
     measure = Measure(clean)
     d, e = equilibrate(clean.Q, clean.W)
     qp = scale(clean, measure.floors, d, e)
-    n, k, B = qp.n, qp.k, clean.batch
-    m = clean.W.shape[1] - k
-    nothing = clean.p.new_zeros(B, n)
     if qp.inequalities:
-        # Half of eps leaves room for the difference between the cheap test of the loop and the final one.
-        v, iterations = interior_point.solve(qp, eps / 2, max_iter)
-        x, w, z, s = v[:, :n] * d, v[:, n : n + k + m] * e, v[:, n + k : qp.cost.shape[2]], v[:, qp.cost.shape[2] :]
-        holds = z > s
-        always = torch.ones(B, k, dtype=torch.bool, device=x.device)
-        active = torch.cat([always, holds[:, :m]], 1)
-        multipliers, masks = [nothing, nothing], [nothing.bool(), nothing.bool()]
-        offset = m
-        for i, bound in enumerate((clean.lower, clean.upper)):
-            if bound is not None:
-                multipliers[i] = z[:, offset : offset + n] / d * bound.present
-                masks[i] = holds[:, offset : offset + n] & bound.present
-                offset += n
-        masks[1] = masks[1] & ~masks[0]
-        start = Point(clean.clamp(x), w, *multipliers)
+        v, iterations = interior_point.solve(qp, eps / 2, gap_eps, max_iter, v)
+        start, active = _identified(clean, qp, v, d, e)
     else:
-        iterations = torch.zeros(B, dtype=torch.int32, device=nothing.device)
-        active = torch.ones(B, k, dtype=torch.bool, device=nothing.device)
-        masks = [nothing.bool(), nothing.bool()]
-        start = Point(nothing, clean.p.new_zeros(B, k), nothing, nothing)
-    factor, exists = factorize(qp, active, masks[0], masks[1], d, e)
+        nothing = clean.p.new_zeros(clean.batch, qp.n)
+        iterations = torch.zeros(clean.batch, dtype=torch.int32, device=nothing.device)
+        start = Point(nothing, nothing.new_zeros(clean.batch, qp.k), nothing, nothing)
+        active = Active(torch.ones_like(start.w, dtype=torch.bool), nothing.bool(), nothing.bool())
+    factor, exists = factorize(qp, active, d, e)
     # From an iterate with eight digits two refinements reach rounding; from nothing it takes three.
     point = polish(clean, factor, start, 2 if qp.inequalities else 3)
     residuals = measure.residuals(point)
     sure = exists & (residuals.worst <= SURE * eps)
     if not (clean.p.is_cpu and bool(sure.all())):
         before = measure.residuals(start)
-        keep = sure | (exists & (residuals.worst <= before.worst))
-        point, residuals = Point.where(keep, point, start), before.replaced(keep, residuals)
-    status = judge(residuals, clean.rejected, iterations, eps, eps_abs, max_iter)
-    return Outcome(clean, point, factor, residuals, status, iterations)
+        keep = (sure | (exists & (residuals.worst <= before.worst))).unsqueeze(1)
+
+        def choose(polished: Tensor, unpolished: Tensor) -> Tensor:
+            return torch.where(keep, polished, unpolished)
+
+        point, residuals = _combined(choose, point, start), _combined(choose, residuals, before)
+    return Attempt(point, factor, residuals, iterations, v)
 
 
-def judge(
-    residuals: Residuals, rejected: Tensor, iterations: Tensor, eps: float, eps_abs: float | None, max_iter: int
-) -> Tensor:
-    """Statuses from residuals alone; what is neither solved nor rejected stays open as MAX_ITERATIONS or NUMERICAL_ERROR."""
-    scaled = residuals.scaled.amax(1)
-    absolute = residuals.absolute.amax(1)
-    bound = math.inf if eps_abs is None else eps_abs
-    open_code = torch.where(iterations >= max_iter, int(Status.MAX_ITERATIONS), int(Status.NUMERICAL_ERROR))
-    status = torch.where((scaled <= math.sqrt(eps)) & (absolute <= math.sqrt(bound)), int(Status.SOLVED_INACCURATE), open_code)
-    status = torch.where((scaled <= eps) & (absolute <= bound), int(Status.SOLVED), status)
-    return torch.where(rejected != 0, rejected, status).to(torch.int8)
+def _improved(found: Attempt, clean: Clean, items: Tensor, eps: float, max_iter: int) -> Attempt:
+    """``found`` with a second, sharper attempt at ``items`` where that is better.
+
+    It goes on from the first; iterations count both.
+    """
+    assert found.v is not None
+    again = _attempt(clean.select(items), eps, SECOND * eps, max_iter, found.v[items])
+    better = again.residuals.worst <= found.residuals.worst[items]
+    places = items[better]
+
+    def put(whole: Tensor, part: Tensor) -> Tensor:
+        return whole if whole.shape[0] != clean.batch else whole.index_copy(0, places, part[better])
+
+    iterations = found.iterations.index_add(0, items, again.iterations).clamp(max=max_iter)
+    return Attempt(
+        _combined(put, found.point, again.point),
+        _combined(put, found.factor, again.factor),
+        _combined(put, found.residuals, again.residuals),
+        iterations,
+        found.v,
+    )
+
+
+def _combined(rule: Callable[[Tensor, Tensor], Tensor], ours: Tensors, theirs: Tensors) -> Tensors:
+    """A dataclass of tensors, combined field by field."""
+    return type(ours)(*(rule(getattr(ours, field.name), getattr(theirs, field.name)) for field in fields(ours)))
+
+
+def _identified(clean: Clean, qp: Scaled, v: Tensor, d: Tensor, e: Tensor) -> tuple[Point, Active]:
+    """The iterate v in the units of the problem, and the constraints that it shows to be active: those with z > s."""
+    n, k, M = qp.n, qp.k, qp.inequalities
+    x, y, z, s = v.split([n, k, M, M], 1)
+    m = clean.W.shape[1] - k
+    holds = z > s
+    rows = torch.cat([torch.ones_like(y, dtype=torch.bool), holds[:, :m]], 1)
+    multipliers, masks = [], []
+    first = m
+    for bound in (clean.lower, clean.upper):
+        if bound is None:
+            multipliers.append(torch.zeros_like(x))
+            masks.append(torch.zeros_like(x, dtype=torch.bool))
+        else:
+            multipliers.append(z[:, first : first + n] / d * bound.present)
+            masks.append(holds[:, first : first + n] & bound.present)
+            first += n
+    w = torch.cat([y, z[:, :m]], 1) * e
+    # A variable that is pinned between equal bounds is held by one of them.
+    return Point(clean.clamp(x * d), w, *multipliers), Active(rows, masks[0], masks[1] & ~masks[0])

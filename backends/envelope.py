@@ -4,8 +4,8 @@
 
     dQ: x x'/2     dp: x     dG: z x'     dh: -z     dA: y x'     db: -y     dlb: z_lb     dub: -z_ub
 
-No KKT system is solved, so this is right also where x is not unique. The first derivative is built from x, y, z themselves: the second
-one differentiates those.
+No KKT system is solved, so this is right also where x is not unique. The first derivative is built from x, y, z themselves: the
+second one differentiates those.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """At what kind of point a gradient was taken: computed when asked, from the unregularised problem.
 
-    weakly_active    s_i and z_i both vanish against their own terms: x has a kink here, the gradient is one of several
-    licq             active rows are linearly dependent: multipliers are not unique
-    nonunique        a flat direction lies in the active constraints: x is not unique, the gradient is the one of least norm
-    ill_conditioned  active rows or reduced curvatures are within sqrt(eps) of losing rank, relative to the largest
-    masked           the item failed: its gradient is zero
+weakly_active    s_i and z_i both vanish against their own terms: x has a kink here, the gradient is one of several
+licq             active rows are linearly dependent: multipliers are not unique
+nonunique        a flat direction lies in the active constraints: x is not unique, the gradient is the one of least norm
+ill_conditioned  active rows or reduced curvatures are within sqrt(eps) of losing rank, relative to the largest
+masked           the item failed: its gradient is zero
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def gradient_flags(data: QPData, solution: QPSolution) -> Tensor:
     S = torch.linalg.svdvals(C) if C.shape[1] else x.new_zeros(B, 0)
     largest = S.amax(1, keepdim=True).clamp(min=torch.finfo(dtype).tiny) if S.shape[1] else x.new_ones(B, 1)
     count = is_row.sum(1)
-    rank = (S > DEPENDENT[dtype] * largest).sum(1)
+    rank = (DEPENDENT[dtype] * largest < S).sum(1)
     licq = rank < count
-    ill = (S > DEPENDENT[dtype] * largest) & (S < near * largest)
+    ill = (DEPENDENT[dtype] * largest < S) & (near * largest > S)
 
     _, _, Vt = torch.linalg.svd(torch.cat([C, torch.diag_embed(at_bound.to(dtype))], 1), full_matrices=False)
     combined = torch.linalg.svdvals(torch.cat([C, torch.diag_embed(at_bound.to(dtype))], 1))

@@ -14,7 +14,6 @@ from .failure import SolveError
 from .options import Options
 from .status import Status
 
-
 # Bytes of matrices solved at a time: on a CPU what its caches hold (32 MiB shared by two cores where this was measured: n = 100 is
 # 1.4 times faster than in one piece), elsewhere a bound on memory.
 CACHE = 10 * 2**20

@@ -10,7 +10,8 @@ that duplicate, dependent or zero rows are as good as any. Their residual is tha
 or of refinement) removes what delta left: the error shrinks by delta/sigma², sigma the least singular value of the rows.
 Bounds are diagonal: they add their weights to the diagonal and never become rows.
 
-Vectors are rows, (B, 1, n): on a CPU, torch multiplies a batch of rows from the left three times faster than columns from the right.
+Vectors are rows, (B, 1, n): on a CPU, torch multiplies a batch of rows from the left three times faster than columns from the
+right.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ DELTA = {torch.float64: 1e-6, torch.float32: 1e-3}
 
 
 def rho(n: int, held: bool, dtype: torch.dtype) -> float:
-    """What joins the diagonal of the scaled Q. If rows are ``held`` by 1/delta, it is more than rounding in W'W/delta can take from a
-    pivot on a flat direction."""
+    """What joins the diagonal of the scaled Q.
+
+    If rows are ``held`` by 1/delta, it is more than rounding in W'W/delta can take from a pivot on a flat direction.
+    """
     return RHO[dtype] + (2 * n * torch.finfo(dtype).eps / DELTA[dtype] if held else 0)
 
 
@@ -48,7 +51,7 @@ class Workspace:
             H += Q
         else:
             torch.baddbmm(Q.expand_as(H), scaled, W, out=H)
-        H.diagonal(dim1=1, dim2=2).add_(diagonal)
+        H.diagonal(dim1=1, dim2=2).add_(diagonal.squeeze(1))
         torch.linalg.cholesky_ex(H, out=(self._U.mT, self._info))
         return self._U, self._info == 0
 
@@ -56,7 +59,8 @@ class Workspace:
 def solve(U: Tensor, r: Tensor) -> Tensor:
     """(U'U)^-1 r. Two triangular solves: several times faster on a CPU than cholesky_solve for one right-hand side."""
     half = torch.linalg.solve_triangular(U, r, upper=True, left=False)
-    return torch.linalg.solve_triangular(U.mT, half, upper=False, left=False)
+    found: Tensor = torch.linalg.solve_triangular(U.mT, half, upper=False, left=False)
+    return found
 
 
 def rowmat(v: Tensor, M: Tensor) -> Tensor:

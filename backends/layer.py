@@ -147,7 +147,11 @@ class Layer(nn.Module):
         if data.batch != size:  # nothing that has a batch enters the problem
             data = replace(data, p=data.p.expand(size, -1))
         try:
-            raw = solve(data, options, rejected=None if built.rejected is None else built.rejected.expand(size))
+            raw = solve(
+                data,
+                replace(options, precision=bound.dtype),
+                rejected=None if built.rejected is None else built.rejected.expand(size),
+            )
         except SolveError as error:
             raise self._named(error, built, inputs, bound, options) from None
         return self._solution(raw, built, inputs, bound, options)

@@ -1,8 +1,8 @@
 """u = K^-1 r for the KKT system of an active set (see ``adjoint``), refined against the system itself.
 
-The factor solves a softened system. Each refinement shrinks the error by the ratio of what was softened to what was there, so that a
-regular system takes two or three. An item whose residual does not vanish has no or many solutions: it is given the least-squares
-solution of least norm, from its own data.
+The factor solves a softened system. Each refinement shrinks the error by the ratio of what was softened to what was there, so
+that a regular system takes two or three. An item whose residual does not vanish has no or many solutions: it is given the
+least-squares solution of least norm, from its own data.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def solve(
     r_c = torch.cat([r_w * active, r_bound * at_bound], 1) * unit
     C = C * unit.unsqueeze(2)
     U, S, Vt = torch.linalg.svd(C, full_matrices=False)
-    kept = S > DEPENDENT[dtype] * S.amax(1, keepdim=True)
+    kept = DEPENDENT[dtype] * S.amax(1, keepdim=True) < S
     inverse = torch.where(kept, 1 / S, 0)
     range_of_rows = Vt.mT @ (Vt * kept.unsqueeze(2))
     null = torch.eye(Q.shape[1], dtype=dtype, device=Q.device) - range_of_rows

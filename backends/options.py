@@ -21,6 +21,7 @@ class Options:
     ``eps``: scaled residuals of an item called SOLVED (None: by the solve dtype); ``eps_abs``: absolute ones too, if given.
     ``on_failure``: "raise" a SolveError, "return" the best iterate, or "nan"; gradients of failed items are zero.
     ``accept``: whether SOLVED_INACCURATE counts as success. ``regularize``: delta, adds delta/2 |x|² to the objective.
+    ``precision``: the dtype that the data were computed in, whose rounding Q may carry (None: that of the solve).
     """
 
     eps: float | None = None
@@ -29,6 +30,7 @@ class Options:
     on_failure: Literal["raise", "return", "nan"] = "raise"
     accept: Literal["solved", "inaccurate"] = "inaccurate"
     regularize: float = 0.0
+    precision: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         for name in ("eps", "eps_abs"):
@@ -39,6 +41,8 @@ class Options:
             raise InputError(f"option max_iter: expected a positive integer, got {self.max_iter!r}")
         if not _is_real(self.regularize) or not 0 <= self.regularize < math.inf:
             raise InputError(f"option regularize: expected a finite number >= 0, got {self.regularize!r}")
+        if self.precision is not None and not (isinstance(self.precision, torch.dtype) and self.precision.is_floating_point):
+            raise InputError(f"option precision: expected a floating torch dtype or None, got {self.precision!r}")
         for name, allowed in (("on_failure", ("raise", "return", "nan")), ("accept", ("solved", "inaccurate"))):
             value = getattr(self, name)
             if value not in allowed:

@@ -1,4 +1,5 @@
-"""Active-set polish: from an iterate to the exact solution of the constraints that it shows to be active, and its factored KKT system.
+"""Active-set polish: from an iterate to the exact solution of the constraints that it shows to be active, and its factored KKT
+system.
 
 Rows with z > s, and bounds with z_lb > x - lb or z_ub > ub - x (each over its own scale), are held with equality. What remains,
 
@@ -25,6 +26,14 @@ from .scaled import Scaled
 from .screen import Clean
 
 
+@dataclass(frozen=True)
+class Active:
+    """What is held with equality: rows of [A; G] (B,k+m), and variables at a lower or at an upper bound (B,n)."""
+
+    rows: Tensor
+    lower: Tensor
+    upper: Tensor
+
 
 @dataclass(frozen=True)
 class Factor:
@@ -48,19 +57,20 @@ class Factor:
         return u_x, self.weight * matvec(W, u_x) - weighted
 
 
-def factorize(qp: Scaled, active: Tensor, lower: Tensor, upper: Tensor, d: Tensor, e: Tensor) -> tuple[Factor, Tensor]:
-    """Factor the system of an active set (``active``: rows of [A; G]), and whether the factor exists."""
+def factorize(qp: Scaled, active: Active, d: Tensor, e: Tensor) -> tuple[Factor, Tensor]:
+    """Factor the system of an active set, and whether the factor exists."""
     dtype = qp.Q.dtype
-    free = ~(lower | upper)
+    free = ~(active.lower | active.upper)
     Q, W, Wt = qp.Q, qp.W, qp.Wt
     if qp.coefficients:
         W, Wt = W * free.unsqueeze(1), Wt * free.unsqueeze(2)
         Q = Q * free.unsqueeze(1) * free.unsqueeze(2)
     unit = qp.unit.squeeze(2)
-    D = active * (unit / kkt.DELTA[dtype])
-    work = kkt.Workspace(len(active), qp.n, W.shape[1], D)
-    U, exists = work.factor(Q, W, Wt, D.unsqueeze(1), unit * torch.where(free, kkt.rho(qp.n, True, dtype), 1))
-    return Factor(U, d * free, D * e * e, unit, lower, upper), exists
+    D = active.rows * (unit / kkt.DELTA[dtype])
+    work = kkt.Workspace(len(D), qp.n, W.shape[1], D)
+    rho = unit * torch.where(free, kkt.rho(qp.n, True, dtype), 1)
+    U, exists = work.factor(Q, W, Wt, D.unsqueeze(1), rho.unsqueeze(1))
+    return Factor(U, d * free, D * e * e, unit, active.lower, active.upper), exists
 
 
 def polish(clean: Clean, factor: Factor, point: Point, refinements: int) -> Point:

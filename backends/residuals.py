@@ -6,7 +6,7 @@ With f = 1/2 x'Qx + p'x and d = -1/2 x'Qx - h'z - b'y + lb'z_lb - ub'z_ub:
     dual_j = |Qx + p + G'z + A'y - z_lb + z_ub|_j / (u_j + |Q_j||x| + |p_j| + |G_j|'z + |A_j|'|y| + z_lb_j + z_ub_j)
     gap    = |f - d| / (u_f + |f| + |d|)
 
-    u_i = min(1, max|G_i|)       u_j = min(1, |p_j| + max|Q_j|), u_f if that is 0       u_f = min(1, max|Q| + max|p|), 1 if that is 0
+    u_i = min(1, max|G_i|)     u_j = min(1, |p_j| + max|Q_j|), u_f if that is 0     u_f = min(1, max|Q| + max|p|), 1 if that is 0
 
 x lies within its bounds and multipliers are >= 0 when they come here. Each component is divided by the size of its own terms: one
 global norm would accept anything in the rows that are small.
@@ -32,12 +32,6 @@ class Point:
     w: Tensor
     z_lb: Tensor
     z_ub: Tensor
-
-    @staticmethod
-    def where(condition: Tensor, ours: Point, theirs: Point) -> Point:
-        """Per item, ours or theirs."""
-        pairs = zip((ours.x, ours.w, ours.z_lb, ours.z_ub), (theirs.x, theirs.w, theirs.z_lb, theirs.z_ub), strict=True)
-        return Point(*(torch.where(condition.unsqueeze(1), a, b) for a, b in pairs))
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from .screen import Clean
 class Scaled:
     """An equilibrated problem, W = [A; G]; Wt is W' laid out by rows, for products from either side. Vectors are rows, (·, 1, n).
 
-    ``coefficients``: for each kind of bound, -1 (lower) or 1 (upper), 0 where absent. ``cost`` is (p, -b, -h), so that the duality gap
-    is x'Qx + p'x - cost'(0,y,z). ``floor``: least normalisers of the residuals (r_x, r_y, r_z), and of the gap. ``unit`` (B,1,1): size
-    of the objective, which regularisation is relative to; ``theta`` (B,1,1): ratio of multipliers to slacks to be expected.
+    ``coefficients``: for each kind of bound, -1 (lower) or 1 (upper), 0 where absent. ``cost`` is (p, -b, -h), so that the
+    duality gap is x'Qx + p'x - cost'(0,y,z). ``floor``: least normalisers of the residuals (r_x, r_y, r_z), and of the gap.
+    ``unit`` (B,1,1): size of the objective, which regularisation is relative to; ``theta`` (B,1,1): ratio of multipliers to
+    slacks to be expected.
     """
 
     Q: Tensor
@@ -57,13 +58,18 @@ class Scaled:
             result = torch.addcmul(result, e, z)
         return result
 
-    def diagonal(self, D: Tensor) -> Tensor:
-        """The diagonal that joins Q + W'DW: regularisation, and the weights of bounds."""
-        total = kkt.rho(self.n, self.k > 0, D.dtype) * self.unit
+    @property
+    def rho(self) -> Tensor:
+        """Regularisation on the diagonal, (B,1,1)."""
+        return kkt.rho(self.n, self.k > 0, self.Q.dtype) * self.unit
+
+    def bound_weights(self, D: Tensor) -> Tensor:
+        """What bounds add to the diagonal of Q + W'DW."""
+        first = self.W.shape[1]
+        total = torch.zeros_like(D[:, :, :1])
         for i, e in enumerate(self.coefficients):
-            first = self.W.shape[1] + i * self.n
-            total = torch.addcmul(total, D[:, :, first : first + self.n], e.abs())
-        return total.squeeze(1)
+            total = torch.addcmul(total, D[:, :, first + i * self.n : first + (i + 1) * self.n], e.abs())
+        return total
 
 
 def scale(clean: Clean, floors: Floors, d: Tensor, e: Tensor) -> Scaled:
@@ -74,11 +80,11 @@ def scale(clean: Clean, floors: Floors, d: Tensor, e: Tensor) -> Scaled:
     cost = [d * clean.p, -e * clean.rhs, *(-bound.rhs / d for bound in clean.bounds)]
     # Rows and variables without any data get a floor of 1: dividing 0 by 0 must not look like an error.
     rows = torch.where(floors.rows > 0, floors.rows, 1)
-    floor = [d * (floors.columns + clean.p.abs()), e * (rows + clean.rhs.abs())]
-    floor += [(1 + bound.rhs.abs()) / d for bound in clean.bounds]
-    expanded = [[part.expand(B, -1) for part in parts] for parts in (cost, floor)]
+    least = [d * (floors.columns + clean.p.abs()), e * (rows + clean.rhs.abs())]
+    least += [(1 + bound.rhs.abs()) / d for bound in clean.bounds]
+    expanded = [[part.expand(B, -1) for part in parts] for parts in (cost, least)]
     coefficients = tuple(bound.coefficient.unsqueeze(1) for bound in clean.bounds)
-    packed, floor = (torch.cat(parts, 1).unsqueeze(1) for parts in expanded)
+    packed, floor = (torch.cat(part, 1).unsqueeze(1) for part in expanded)
     # Multipliers are of the size of p over that of x, and x is of the size of the right-hand sides.
     theta = size_of(packed[:, :, :n]) / size_of(packed[:, :, n:])
     unit = torch.maximum(size_of(Q, 0.0), theta)

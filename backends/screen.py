@@ -56,6 +56,18 @@ class Clean:
     def batch(self) -> int:
         return self.rejected.shape[0]
 
+    def select(self, items: Tensor) -> Clean:
+        """These items alone; what is shared stays shared."""
+
+        def take(tensor: Tensor) -> Tensor:
+            return tensor if tensor.shape[0] == 1 else tensor.index_select(0, items)
+
+        lower, upper = (
+            None if bound is None else Bound(take(bound.coefficient), take(bound.value)) for bound in (self.lower, self.upper)
+        )
+        Q, p, W, rhs = (take(tensor) for tensor in (self.Q, self.p, self.W, self.rhs))
+        return Clean(Q, p, W, rhs, lower, upper, self.k, self.rejected.index_select(0, items))
+
     def clamp(self, x: Tensor) -> Tensor:
         """x moved into its bounds."""
         if self.lower is not None:
@@ -124,4 +136,5 @@ def _largest(M: Tensor) -> Tensor:
     """max |entry| of each item, NaN if there is one; 0 for an empty tensor."""
     if not M.shape[1:].numel():
         return M.new_zeros(M.shape[0])
-    return torch.linalg.vector_norm(M.flatten(1), ord=torch.inf, dim=1)
+    largest: Tensor = torch.linalg.vector_norm(M.flatten(1), ord=torch.inf, dim=1)
+    return largest

@@ -44,16 +44,17 @@ def solve_qp(
     broadcast, and the joint batch must be the batch of at least one argument. A tensor without batch dimensions is shared, and its
     gradient is the sum over the batch. Q is read as (Q + Q')/2. h and ub may hold +inf, lb -inf: no such constraint.
 
-    Results carry the joint batch shape and the promoted floating dtype of the arguments; inside, float64 is used where the device has
-    it. Options are those of ``Options``. Raises InputError before any work, SolveError if an item fails and ``on_failure`` is "raise".
+    Results carry the joint batch shape and the promoted floating dtype of the arguments; inside, float64 is used where the device
+    has it. Options are those of ``Options``. Raises InputError before any work, SolveError if an item fails and ``on_failure`` is
+    "raise".
     """
     options = Options(eps, eps_abs, max_iter, on_failure, accept, regularize)
     for left, right in ((("G", G), ("h", h)), (("A", A), ("b", b))):
         for (name, given), (other, partner) in ((left, right), (right, left)):
             if given is None and partner is not None:
                 raise InputError(f"argument {name}: expected a tensor because {other} is given, got None")
-    given = {"Q": Q, "p": p, "G": G, "h": h, "A": A, "b": b}
-    tensors = {name: _checked(name, value) for name, value in given.items() if value is not None or name in ("Q", "p")}
+    blocks = {"Q": Q, "p": p, "G": G, "h": h, "A": A, "b": b}
+    tensors = {name: _checked(name, value) for name, value in blocks.items() if value is not None or name in ("Q", "p")}
     reference = tensors["Q"]
     bounds = {name: _bound(name, value, reference) for name, value in (("lb", lb), ("ub", ub)) if value is not None}
     tensors.update(bounds)
@@ -62,7 +63,7 @@ def solve_qp(
     for tensor in tensors.values():
         dtype = torch.promote_types(dtype, tensor.dtype)
 
-    batches, (n, m, k) = _shapes(tensors)
+    batches, n = _shapes(tensors)
     batch = joint_batch(batches)
     size = math.prod(batch)
     inner = solve_dtype_of(reference.device)
@@ -82,10 +83,11 @@ def solve_qp(
         *(flat(name) if name in bounds else None for name in ("lb", "ub")),
     ).expanded_to(size)  # fmt: skip
     try:
-        solution = solve(data, options)
+        solution = solve(data, replace(options, precision=dtype))
     except SolveError as error:
         raise SolveError(_shaped(error.solution, batch, dtype), error.indices, error.status) from None
-    return _shaped(solution, batch, dtype)
+    shaped: QPSolution = _shaped(solution, batch, dtype)
+    return shaped
 
 
 def _checked(name: str, value: Any) -> Tensor:
@@ -110,8 +112,8 @@ def _same_device(tensors: Mapping[str, Tensor]) -> None:
         raise InputError(f"arguments are on different devices: {listed}")
 
 
-def _shapes(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Shape], tuple[int, int, int]]:
-    """Batch shapes by name, and (n, m, k); every size is stated by one argument and checked against the others."""
+def _shapes(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Shape], int]:
+    """Batch shapes by name, and n; every size is stated by one argument and checked against the others."""
     matrices = {name: tensor for name, tensor in tensors.items() if name in ("Q", "G", "A")}
     for name, tensor in tensors.items():
         least = 2 if name in matrices else 1
@@ -131,7 +133,7 @@ def _shapes(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Shape], tuple[int,
         if got[-len(tail) :] != tail:
             raise InputError(f"argument {name}: expected shape batch + {tail} (n={n}, m={m}, k={k}), got {got}")
         batches[name] = got[: -len(tail)]
-    return batches, (n, m, k)
+    return batches, n
 
 
 def _shaped(value: Any, batch: Shape, dtype: torch.dtype) -> Any:

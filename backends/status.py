@@ -45,11 +45,10 @@ class Status(IntEnum):
     )
     NONCONVEX = (
         7,
-        "Q is not positive semidefinite, relative to its largest entry. "
-        "Build it as L @ L.T, or shift its diagonal",
+        "Q is not positive semidefinite, relative to its largest entry. Build it as L @ L.T, or shift its diagonal",
     )
 
-    def __new__(cls, code: int, message: str) -> Status:
+    def __new__(cls, code: int, message: str = "") -> Status:
         member = int.__new__(cls, code)
         member._value_ = code
         member.message = message

@@ -1,8 +1,7 @@
 """karush beside qpth, in one process: forward and backward with all six gradients, dense random problems, float64.
 
-qpth runs twice: with its default tolerance, 1e-12, which it never meets and leaves by stagnation, and with 1e-8, ours. It returns no
-duals, so that its residuals are those of x with the best multipliers for it, found by non-negative least squares on the active rows;
-its feasibility is exact arithmetic on x.
+qpth runs twice: with its default tolerance, 1e-12, which it never meets and leaves by stagnation, and with 1e-8, ours. It returns
+no duals, so the residuals of all are those of x with the multipliers that fit it best, by least squares on its active rows.
 """
 
 from __future__ import annotations
@@ -80,10 +79,13 @@ def residual(problem: list[Tensor], x: Tensor) -> float:
         equal = np.abs(A @ point - b) / (1e-300 + np.minimum(1, np.abs(A).max(1, initial=0)) + np.abs(b) + np.abs(A) @ size)
         gradient = Q @ point + p
         active = np.abs(G @ point - h) <= 1e-5 * (1 + np.abs(h))
-        columns = np.hstack([G[active].T, A.T, -A.T])
-        multipliers, _ = nnls(columns, -gradient, maxiter=50 * columns.shape[1] + 50) if columns.shape[1] else (np.zeros(0), 0.0)
+        columns = np.hstack([A.T, G[active].T])
+        multipliers = np.linalg.lstsq(columns, -gradient, rcond=None)[0]
+        if multipliers[len(b) :].min(initial=0) < 0:
+            columns = np.hstack([A.T, -A.T, G[active].T])
+            multipliers = nnls(columns, -gradient, maxiter=50 * columns.shape[1])[0]
         dual = np.abs(gradient + columns @ multipliers)
-        terms = np.minimum(1, np.abs(p) + np.abs(Q).max(1)) + np.abs(Q) @ size + np.abs(p) + np.abs(columns) @ multipliers
+        terms = np.minimum(1, np.abs(p) + np.abs(Q).max(1)) + np.abs(Q) @ size + np.abs(p) + np.abs(columns) @ np.abs(multipliers)
         worst = max(worst, primal.max(initial=0), equal.max(initial=0), (dual / terms).max())
     return worst
 
@@ -103,7 +105,7 @@ def compare(size: tuple[int, int, int], batch: int, repeats: int, device: str) -
         forward, backward = median(t.forward for t in runs), median(t.backward for t in runs)
         ratio = median((r.forward + r.backward) / (o.forward + o.backward) for r, o in zip(runs, times["karush"], strict=True))
         print(
-            f"{str(size):>15} {name:<11}{forward:9.2f} {backward:9.2f} {totals[name]:9.2f} {ratio:7.2f}x "
+            f"{size!s:>15} {name:<11}{forward:9.2f} {backward:9.2f} {totals[name]:9.2f} {ratio:7.2f}x "
             f"{100 * backward / forward:7.1f} % {residual(problem, LAYERS[name](*problem).detach()):9.1e}",
             flush=True,
         )

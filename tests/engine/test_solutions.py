@@ -198,3 +198,28 @@ def test_float32_inputs_keep_their_dtype_and_float64_accuracy() -> None:
     single = kr.solve_qp(*(part.float() for part in arguments))
     assert single.x.dtype == torch.float32
     np.testing.assert_allclose(single.x, problem.x, atol=1e-4)  # rounding of the data times the condition of Q
+
+
+@pytest.mark.parametrize("size", [1e-2, 1e-4])
+def test_rows_with_small_slack_and_small_multiplier_are_decided(size: float) -> None:
+    """The relative gap is met long before such a row is known to be active or not; x and the derivative depend on it."""
+    problem = built(11, 20, 30, 3, active=8)
+    problem.z[0] = size
+    problem.h[8] = (problem.G @ problem.x)[8] + size
+    problem.p = -(problem.Q @ problem.x + problem.G.T @ problem.z + problem.A.T @ problem.y)
+    solution = solved(problem)
+    assert solution.active.rows.tolist() == [True] * 8 + [False] * 22
+    np.testing.assert_allclose(solution.x.numpy(), problem.x, atol=1e-9)
+
+
+def test_random_problems_that_made_the_method_cycle() -> None:
+    """Without damping, Mehrotra's corrector cycles on one of a few hundred such problems."""
+    generator = torch.Generator().manual_seed(0)
+    U, G, p, x, A = (
+        torch.randn(384, *shape, 10, dtype=torch.float64, generator=generator) for shape in ((10,), (20,), (), (), (5,))
+    )
+    h = (G @ x.unsqueeze(2)).squeeze(2) + torch.rand(384, 20, dtype=torch.float64, generator=generator)
+    Q = U.abs().mT @ U.abs() + 1e-3 * torch.eye(10, dtype=torch.float64)
+    solution = kr.solve_qp(Q, p, G, h, A, (A @ x.unsqueeze(2)).squeeze(2))
+    assert solution.iterations.max() <= 20  # typical: 8
+    assert solution.residuals.worst.max() <= 1e-8
