@@ -54,13 +54,14 @@ class Outcome:
 class Attempt:
     """A candidate for every item, the factor of its active set, and the interior-point iterations that led to it.
 
-    ``v`` is the last iterate, scaled; None if the problem has no inequalities.
+    ``sure`` marks optima proved by the residuals of the polished point, whatever led to it. ``v`` is the last iterate, scaled; None if the problem has no inequalities.
     """
 
     point: Point
     factor: Factor
     residuals: Residuals
     iterations: Tensor
+    sure: Tensor
     v: Tensor | None
 
 
@@ -70,7 +71,7 @@ def run(data: QPData, eps: float, eps_abs: float | None, max_iter: int, rejected
     # Half of eps leaves room for the difference between the cheap test of the loop and the final one.
     found = _attempt(clean, eps, eps / 2, max_iter)
     worst = found.residuals.worst
-    undecided = (worst > SURE * eps) & (worst <= math.sqrt(eps)) & (found.iterations < max_iter)
+    undecided = ~found.sure & (worst <= math.sqrt(eps)) & (found.iterations < max_iter)
     if found.v is not None and eps <= LOOSE and bool(undecided.any()):
         found = _improved(found, clean, undecided.nonzero().squeeze(1), eps, max_iter)
     status = judge(found.residuals, clean.rejected, found.iterations, eps, eps_abs, max_iter)
@@ -93,7 +94,7 @@ def _attempt(clean: Clean, eps: float, gap_eps: float, max_iter: int, v: Tensor 
     """Iterate until the loop's own test is met, polish, and keep whichever is better. Begins at ``v`` if given."""
     measure = Measure(clean)
     d, e = equilibrate(clean.Q, clean.W)
-    qp = scale(clean, measure.floors, d, e)
+    qp = scale(clean, measure.fair, d, e)
     if qp.inequalities:
         v, iterations = interior_point.solve(qp, eps / 2, gap_eps, max_iter, v)
         start, active = _identified(clean, qp, v, d, e)
@@ -105,17 +106,18 @@ def _attempt(clean: Clean, eps: float, gap_eps: float, max_iter: int, v: Tensor 
     factor, exists = factorize(qp, active, d, e)
     # From an iterate with eight digits two refinements reach rounding; from nothing it takes three.
     point = polish(clean, factor, start, 2 if qp.inequalities else 3)
-    residuals = measure.residuals(point)
+    residuals = measure.residuals(point, measure.fair)
     sure = exists & (residuals.worst <= SURE * eps)
     if not (clean.p.is_cpu and bool(sure.all())):
-        before = measure.residuals(start)
+        floors = measure.floors
+        residuals, before = measure.residuals(point, floors), measure.residuals(start, floors)
         keep = (sure | (exists & (residuals.worst <= before.worst))).unsqueeze(1)
 
         def choose(polished: Tensor, unpolished: Tensor) -> Tensor:
             return torch.where(keep, polished, unpolished)
 
         point, residuals = _combined(choose, point, start), _combined(choose, residuals, before)
-    return Attempt(point, factor, residuals, iterations, v)
+    return Attempt(point, factor, residuals, iterations, sure, v)
 
 
 def _improved(found: Attempt, clean: Clean, items: Tensor, eps: float, max_iter: int) -> Attempt:
@@ -125,7 +127,7 @@ def _improved(found: Attempt, clean: Clean, items: Tensor, eps: float, max_iter:
     """
     assert found.v is not None
     again = _attempt(clean.select(items), eps, SECOND * eps, max_iter, found.v[items])
-    better = again.residuals.worst <= found.residuals.worst[items]
+    better = again.sure | (again.residuals.worst <= found.residuals.worst[items])
     places = items[better]
 
     def put(whole: Tensor, part: Tensor) -> Tensor:
@@ -137,6 +139,7 @@ def _improved(found: Attempt, clean: Clean, items: Tensor, eps: float, max_iter:
         _combined(put, found.factor, again.factor),
         _combined(put, found.residuals, again.residuals),
         iterations,
+        found.sure.index_copy(0, items, again.sure),
         found.v,
     )
 
@@ -147,11 +150,12 @@ def _combined(rule: Callable[[Tensor, Tensor], Tensor], ours: Tensors, theirs: T
 
 
 def _identified(clean: Clean, qp: Scaled, v: Tensor, d: Tensor, e: Tensor) -> tuple[Point, Active]:
-    """The iterate v in the units of the problem, and the constraints that it shows to be active: those with z > s."""
+    """The iterate v in the units of the problem, and the constraints that it shows to be active: those with z > s in
+    the units of the objective."""
     n, k, M = qp.n, qp.k, qp.inequalities
     x, y, z, s = v.split([n, k, M, M], 1)
     m = clean.W.shape[1] - k
-    holds = z > s
+    holds = z > qp.unit.squeeze(2) * s
     rows = torch.cat([torch.ones_like(y, dtype=torch.bool), holds[:, :m]], 1)
     multipliers, masks = [], []
     first = m

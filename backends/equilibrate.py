@@ -29,8 +29,9 @@ def equilibrate(Q: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
         # |row| squared is d_i² (Q2 d²)_i; dividing a scale by sqrt(|row|) divides its square by |row|
         x = d2 * (vecmat(d2, Q2) + vecmat(e2, W2))
         w = e2 * matvec(W2, d2)
-        d2 = d2 / torch.where(x > 0, x, 1).sqrt_()
-        e2 = e2 / torch.where(w > 0, w, 1).sqrt_()
+        # rsqrt, because torch's sqrt goes through a library that wakes a thread pool for a handful of numbers
+        d2 = d2 * torch.where(x > 0, x, 1).rsqrt_()
+        e2 = e2 * torch.where(w > 0, w, 1).rsqrt_()
     return _power_of_two(d2), _power_of_two(e2)
 
 

@@ -10,6 +10,13 @@ With f = 1/2 x'Qx + p'x and d = -1/2 x'Qx - h'z - b'y + lb'z_lb - ub'z_ub:
 
 x lies within its bounds and multipliers are >= 0 when they come here. Each component is divided by the size of its own terms: one
 global norm would accept anything in the rows that are small.
+
+A floor of 1 still says nothing where the variables themselves are of size 1e-6. The engine therefore steers by *fair* floors, which
+follow the units of x as well: with X = min(1, the size of x that right-hand sides and p/Q suggest),
+
+    u_i = X min(1, max|G_i|)     u_j = min(1, |p_j| + X max|Q_j|)     u_f = min(1, X (X max|Q| + max|p|))
+
+They are never larger, so that a residual by fair floors bounds the one by the definitions.
 """
 
 from __future__ import annotations
@@ -49,32 +56,51 @@ class Measure:
     def __init__(self, qp: Clean) -> None:
         self.qp = qp
         self.Q, self.W = qp.Q.abs(), qp.W.abs()
-        largest = self.Q.amax(2)
-        p = qp.p.abs()
-        size = largest.amax(1, keepdim=True) + p.amax(1, keepdim=True)
-        objective = torch.where(size > 0, size.clamp(max=1), 1)
-        columns = (largest + p).clamp_(max=1)
-        columns = torch.where(columns > 0, columns, objective)
-        rows = self.W.amax(2).clamp_(max=1) if self.W.shape[1] else self.W.new_zeros(self.W.shape[:2])
-        self.floors = Floors(rows, columns, objective)
+        self.p = qp.p.abs()
+        self.largest = self.Q.amax(2)
+        self.rows = self.W.amax(2) if self.W.shape[1] else self.W.new_zeros(self.W.shape[:2])
+        self.fair = self._floors(self._typical())
 
-    def residuals(self, point: Point) -> Residuals:
+    @property
+    def floors(self) -> Floors:
+        """The floors of the definitions."""
+        return self._floors(1.0)
+
+    def _floors(self, X: Tensor | float) -> Floors:
+        objective = X * (X * self.largest.amax(1, keepdim=True) + self.p.amax(1, keepdim=True))
+        objective = torch.where(objective > 0, objective.clamp(max=1), 1)
+        columns = (X * self.largest + self.p).clamp_(max=1)
+        columns = torch.where(columns > 0, columns, objective)
+        return Floors(X * self.rows.clamp(max=1), columns, objective)
+
+    def _typical(self) -> Tensor:
+        """X: the size of x that the data suggest, at most 1; (·, 1)."""
+        parts = [self.p.amax(1, keepdim=True) / self.largest.amax(1, keepdim=True)]
+        if self.W.shape[1]:
+            parts.append((self.qp.rhs.abs() / self.rows).nan_to_num(0, 0, 0).amax(1, keepdim=True))
+        parts += [bound.value.abs().amax(1, keepdim=True) for bound in self.qp.bounds]
+        size = parts[0].nan_to_num(0, 0, 0)
+        for part in parts[1:]:
+            size = torch.maximum(size, part)
+        return torch.where(size > 0, size.clamp(max=1), 1)
+
+    def residuals(self, point: Point, floors: Floors) -> Residuals:
         qp, x, w = self.qp, point.x, point.w
         k = qp.k
         size = x.abs()
         excess = matvec(qp.W, x) - qp.rhs
         excess = torch.cat([excess[:, :k].abs(), excess[:, k:].clamp(min=0)], 1)
-        row_size = self.floors.rows + qp.rhs.abs() + matvec(self.W, size)
+        row_size = floors.rows + qp.rhs.abs() + matvec(self.W, size)
         row_size = torch.where(row_size > 0, row_size, 1)
         Qx = vecmat(x, qp.Q)
         dual = (Qx + qp.p + vecmat(w, qp.W) - point.z_lb + point.z_ub).abs()
-        dual_size = self.floors.columns + vecmat(size, self.Q) + qp.p.abs() + vecmat(w.abs(), self.W) + point.z_lb + point.z_ub
+        dual_size = floors.columns + vecmat(size, self.Q) + self.p + vecmat(w.abs(), self.W) + point.z_lb + point.z_ub
         xQx, px = torch.linalg.vecdot(x, Qx), torch.linalg.vecdot(x, qp.p)
         gap = xQx + px + torch.linalg.vecdot(w, qp.rhs)
         for bound, z in ((qp.lower, -point.z_lb), (qp.upper, point.z_ub)):
             gap = gap if bound is None else gap + torch.linalg.vecdot(bound.value, z)
         primal = xQx / 2 + px
-        gap_size = self.floors.objective.squeeze(1) + primal.abs() + (primal - gap).abs()
+        gap_size = floors.objective.squeeze(1) + primal.abs() + (primal - gap).abs()
         gap = gap.abs()
         scaled = (_worst((excess / row_size)[:, k:]), _worst((excess / row_size)[:, :k]), _worst(dual / dual_size), gap / gap_size)
         absolute = (_worst(excess[:, k:]), _worst(excess[:, :k]), _worst(dual), gap)
