@@ -27,6 +27,7 @@ from .status import Status
 # fraction of eps: residuals may be small while a row with small slack and small multiplier is still undecided.
 SURE = 1e-2
 SECOND = 1e-4
+UNDECIDED = 1e-3  # rows with z/s within this factor of the dividing line and its inverse are tried on both sides of it
 LOOSE = 1e-4  # who asks for less than this has no use for a second attempt
 
 Tensors = TypeVar("Tensors", Point, Factor, Residuals)
@@ -54,7 +55,8 @@ class Outcome:
 class Attempt:
     """A candidate for every item, the factor of its active set, and the interior-point iterations that led to it.
 
-    ``sure`` marks optima proved by the residuals of the polished point, whatever led to it. ``v`` is the last iterate, scaled; None if the problem has no inequalities.
+    ``sure`` marks optima proved by the residuals of the polished point, whatever led to it. ``v`` is the last iterate, scaled; None
+    if the problem has no inequalities.
     """
 
     point: Point
@@ -90,14 +92,17 @@ def judge(residuals: Residuals, rejected: Tensor, iterations: Tensor, eps: float
     return torch.where(rejected != 0, rejected, status).to(torch.int8)
 
 
-def _attempt(clean: Clean, eps: float, gap_eps: float, max_iter: int, v: Tensor | None = None) -> Attempt:
-    """Iterate until the loop's own test is met, polish, and keep whichever is better. Begins at ``v`` if given."""
+def _attempt(clean: Clean, eps: float, gap_eps: float, max_iter: int, v: Tensor | None = None, bias: float = 1.0) -> Attempt:
+    """Iterate until the loop's own test is met, polish, and keep whichever is better. Begins at ``v`` if given.
+
+    ``bias``: below 1 takes undecided rows for active, above 1 for inactive.
+    """
     measure = Measure(clean)
     d, e = equilibrate(clean.Q, clean.W)
     qp = scale(clean, measure.fair, d, e)
     if qp.inequalities:
         v, iterations = interior_point.solve(qp, eps / 2, gap_eps, max_iter, v)
-        start, active = _identified(clean, qp, v, d, e)
+        start, active = _identified(clean, qp, v, d, e, bias)
     else:
         nothing = clean.p.new_zeros(clean.batch, qp.n)
         iterations = torch.zeros(clean.batch, dtype=torch.int32, device=nothing.device)
@@ -121,24 +126,34 @@ def _attempt(clean: Clean, eps: float, gap_eps: float, max_iter: int, v: Tensor 
 
 
 def _improved(found: Attempt, clean: Clean, items: Tensor, eps: float, max_iter: int) -> Attempt:
-    """``found`` with a second, sharper attempt at ``items`` where that is better.
+    """``found`` with further attempts at ``items`` where these are better.
 
-    It goes on from the first; iterations count both.
+    What keeps an item undecided is mostly one row that lags behind the others: it is tried as active and as inactive, which costs
+    a polish each. Only then does the iteration go on, to a sharper gap; iterations count both.
     """
-    assert found.v is not None
-    again = _attempt(clean.select(items), eps, SECOND * eps, max_iter, found.v[items])
+    for budget, bias in ((0, UNDECIDED), (0, 1 / UNDECIDED), (max_iter, 1.0)):
+        assert found.v is not None
+        again = _attempt(clean.select(items), eps, SECOND * eps, budget, found.v[items], bias)
+        found = _merged(found, again, items, clean.batch, max_iter)
+        items = items[~again.sure]
+        if not len(items):
+            break
+    return found
+
+
+def _merged(found: Attempt, again: Attempt, items: Tensor, B: int, max_iter: int) -> Attempt:
+    """``found`` with ``again``, an attempt at ``items``, in the places where that is better."""
     better = again.sure | (again.residuals.worst <= found.residuals.worst[items])
     places = items[better]
 
     def put(whole: Tensor, part: Tensor) -> Tensor:
-        return whole if whole.shape[0] != clean.batch else whole.index_copy(0, places, part[better])
+        return whole if whole.shape[0] != B else whole.index_copy(0, places, part[better])
 
-    iterations = found.iterations.index_add(0, items, again.iterations).clamp(max=max_iter)
     return Attempt(
         _combined(put, found.point, again.point),
         _combined(put, found.factor, again.factor),
         _combined(put, found.residuals, again.residuals),
-        iterations,
+        found.iterations.index_add(0, items, again.iterations).clamp(max=max_iter),
         found.sure.index_copy(0, items, again.sure),
         found.v,
     )
@@ -149,13 +164,13 @@ def _combined(rule: Callable[[Tensor, Tensor], Tensor], ours: Tensors, theirs: T
     return type(ours)(*(rule(getattr(ours, field.name), getattr(theirs, field.name)) for field in fields(ours)))
 
 
-def _identified(clean: Clean, qp: Scaled, v: Tensor, d: Tensor, e: Tensor) -> tuple[Point, Active]:
+def _identified(clean: Clean, qp: Scaled, v: Tensor, d: Tensor, e: Tensor, bias: float) -> tuple[Point, Active]:
     """The iterate v in the units of the problem, and the constraints that it shows to be active: those with z > s in
     the units of the objective."""
     n, k, M = qp.n, qp.k, qp.inequalities
     x, y, z, s = v.split([n, k, M, M], 1)
     m = clean.W.shape[1] - k
-    holds = z > qp.unit.squeeze(2) * s
+    holds = z > bias * qp.unit.squeeze(2) * s
     rows = torch.cat([torch.ones_like(y, dtype=torch.bool), holds[:, :m]], 1)
     multipliers, masks = [], []
     first = m
