@@ -23,8 +23,10 @@ from .scaled import Scaled, scale
 from .screen import Clean, screen
 from .status import Status
 
-# A polished point with residuals below this fraction of eps has the right active set. What is above gets a second attempt, to this
-# fraction of eps: residuals may be small while a row with small slack and small multiplier is still undecided.
+# The iteration ends as soon as the active set can be expected to show; what proves an answer is the polished point: with residuals
+# below SURE * eps it is the optimum, however it was found. What is not proved is attempted again, down to a gap of SECOND * eps:
+# residuals may be small while a row with small slack and small multiplier is still undecided.
+EARLY = 1e-6
 SURE = 1e-2
 SECOND = 1e-4
 UNDECIDED = 1e-3  # rows with z/s within this factor of the dividing line and its inverse are tried on both sides of it
@@ -70,8 +72,9 @@ class Attempt:
 def run(data: QPData, eps: float, eps_abs: float | None, max_iter: int, rejected: Tensor | None = None) -> Outcome:
     """Solve a batch. No item raises; rejected ones carry the code they came with."""
     clean = screen(data, rejected)
-    # Half of eps leaves room for the difference between the cheap test of the loop and the final one.
-    found = _attempt(clean, eps, eps / 2, max_iter)
+    # Half of what is wanted leaves room for the difference between the cheap test of the loop and the final one.
+    first = max(eps, min(EARLY, math.sqrt(eps))) / 2
+    found = _attempt(clean, eps, first, first, max_iter)
     worst = found.residuals.worst
     undecided = ~found.sure & (worst <= math.sqrt(eps)) & (found.iterations < max_iter)
     if found.v is not None and eps <= LOOSE and bool(undecided.any()):
@@ -92,16 +95,19 @@ def judge(residuals: Residuals, rejected: Tensor, iterations: Tensor, eps: float
     return torch.where(rejected != 0, rejected, status).to(torch.int8)
 
 
-def _attempt(clean: Clean, eps: float, gap_eps: float, max_iter: int, v: Tensor | None = None, bias: float = 1.0) -> Attempt:
+def _attempt(
+    clean: Clean, eps: float, loop_eps: float, gap_eps: float, max_iter: int, v: Tensor | None = None, bias: float = 1.0
+) -> Attempt:
     """Iterate until the loop's own test is met, polish, and keep whichever is better. Begins at ``v`` if given.
 
+    ``loop_eps``, ``gap_eps``: residuals and relative gap at which the iteration ends; ``eps``: what the polished point is to have.
     ``bias``: below 1 takes undecided rows for active, above 1 for inactive.
     """
     measure = Measure(clean)
     d, e = equilibrate(clean.Q, clean.W)
     qp = scale(clean, measure.fair, d, e)
     if qp.inequalities:
-        v, iterations = interior_point.solve(qp, eps / 2, gap_eps, max_iter, v)
+        v, iterations = interior_point.solve(qp, loop_eps, gap_eps, max_iter, v)
         start, active = _identified(clean, qp, v, d, e, bias)
     else:
         nothing = clean.p.new_zeros(clean.batch, qp.n)
@@ -133,7 +139,7 @@ def _improved(found: Attempt, clean: Clean, items: Tensor, eps: float, max_iter:
     """
     for budget, bias in ((0, UNDECIDED), (0, 1 / UNDECIDED), (max_iter, 1.0)):
         assert found.v is not None
-        again = _attempt(clean.select(items), eps, SECOND * eps, budget, found.v[items], bias)
+        again = _attempt(clean.select(items), eps, eps / 2, SECOND * eps, budget, found.v[items], bias)
         found = _merged(found, again, items, clean.batch, max_iter)
         items = items[~again.sure]
         if not len(items):
