@@ -38,7 +38,7 @@ from .data import QPData
 from .found import Found, find
 from .options import Options
 from .polish import Factor
-from .products import matvec, vecmat
+from .products import matvec, outer_sum, summed_like, vecmat
 
 FACTOR = 7  # tensors that make up a factor
 
@@ -72,14 +72,14 @@ class Solve(Function):
         g_w = torch.where(upper, g_ub, 0) - torch.where(lower, g_lb, 0)
         l_x, l_y, l_z, l_w = KKTSolve.apply(Q, G, A, g_x, g_y, g_z, g_w, *factor)
         needs = ctx.needs_input_grad[2:]
-        dQ = _to(Q, -(_outer(l_x, x) + _outer(x, l_x)) / 2) if needs[0] else None
-        dp = _to(p, -l_x) if needs[1] else None
-        dG = _to(G, -(_outer(l_z + g_s, x) + _outer(z, l_x))) if needs[2] else None
-        dh = _to(h, l_z + g_s) if needs[3] else None
-        dA = _to(A, -(_outer(l_y, x) + _outer(y, l_x))) if needs[4] else None
-        db = _to(b, l_y) if needs[5] else None
-        dlb = _to(lb, torch.where(lower, l_w, 0)) if needs[6] else None
-        dub = _to(ub, torch.where(upper, l_w, 0)) if needs[7] else None
+        dQ = summed_like(Q, outer_sum(-l_x / 2, x, x, -l_x / 2)) if needs[0] else None
+        dp = summed_like(p, -l_x) if needs[1] else None
+        dG = summed_like(G, outer_sum(-(l_z + g_s), x, -z, l_x)) if needs[2] else None
+        dh = summed_like(h, l_z + g_s) if needs[3] else None
+        dA = summed_like(A, outer_sum(-l_y, x, -y, l_x)) if needs[4] else None
+        db = summed_like(b, l_y) if needs[5] else None
+        dlb = summed_like(lb, torch.where(lower, l_w, 0)) if needs[6] else None
+        dub = summed_like(ub, torch.where(upper, l_w, 0)) if needs[7] else None
         return None, None, dQ, dp, dG, dh, dA, db, dlb, dub
 
     @staticmethod
@@ -136,9 +136,9 @@ class KKTSolve(Function):
         g = (torch.where(ok, grad, 0) for grad in grads)
         l_x, l_y, l_z, l_w = KKTSolve.apply(Q, G, A, *g, *factor)
         needs = ctx.needs_input_grad
-        dQ = _to(Q, -(_outer(l_x, u_x) + _outer(u_x, l_x)) / 2) if needs[0] else None
-        dG = _to(G, -(_outer(l_z, u_x) + _outer(u_z, l_x))) if needs[1] else None
-        dA = _to(A, -(_outer(l_y, u_x) + _outer(u_y, l_x))) if needs[2] else None
+        dQ = summed_like(Q, outer_sum(-l_x / 2, u_x, u_x, -l_x / 2)) if needs[0] else None
+        dG = summed_like(G, outer_sum(-l_z, u_x, -u_z, l_x)) if needs[1] else None
+        dA = summed_like(A, outer_sum(-l_y, u_x, -u_y, l_x)) if needs[2] else None
         return dQ, dG, dA, l_x, l_y, l_z, l_w, *(None,) * FACTOR
 
     @staticmethod
@@ -164,12 +164,3 @@ class KKTSolve(Function):
 def data_of(tensors: Sequence[Tensor | None]) -> QPData:
     """The eight inputs of ``Solve`` as one; only the last two may be missing."""
     return QPData(*cast(tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tensors[:6]), *tensors[6:])
-
-
-def _outer(u: Tensor, v: Tensor) -> Tensor:
-    return u.unsqueeze(2) * v.unsqueeze(1)
-
-
-def _to(like: Tensor, grad: Tensor) -> Tensor:
-    """Summed over the batch where the input is shared."""
-    return grad.sum(0, keepdim=True) if like.shape[0] == 1 and grad.shape[0] != 1 else grad

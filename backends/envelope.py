@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from . import batching
-from .adjoint import _outer, _to
 from .data import QPData, QPSolution
-from .products import matvec, vecmat
+from .products import matvec, outer, summed_like, vecmat
 
 
 def optimal_value(data: QPData, solution: QPSolution) -> Tensor:
@@ -51,14 +50,14 @@ class Value(Function):
         x, y, z, z_lb, z_ub = (torch.where(keep, part, 0) for part in (x, y, z, z_lb, z_ub))
         gx = g * x
         needs = ctx.needs_input_grad
-        dQ = _to(Q, _outer(gx, x) / 2) if needs[0] else None
-        dp = _to(p, gx) if needs[1] else None
-        dG = _to(G, _outer(z, gx)) if needs[2] else None
-        dh = _to(h, -g * z) if needs[3] else None
-        dA = _to(A, _outer(y, gx)) if needs[4] else None
-        db = _to(b, -g * y) if needs[5] else None
-        dlb = _to(lb, g * z_lb) if needs[6] else None
-        dub = _to(ub, -g * z_ub) if needs[7] else None
+        dQ = summed_like(Q, outer(gx, x / 2)) if needs[0] else None
+        dp = summed_like(p, gx) if needs[1] else None
+        dG = summed_like(G, outer(z, gx)) if needs[2] else None
+        dh = summed_like(h, -g * z) if needs[3] else None
+        dA = summed_like(A, outer(y, gx)) if needs[4] else None
+        db = summed_like(b, -g * y) if needs[5] else None
+        dlb = summed_like(lb, g * z_lb) if needs[6] else None
+        dub = summed_like(ub, -g * z_ub) if needs[7] else None
         return dQ, dp, dG, dh, dA, db, dlb, dub, *(None,) * 6
 
     @staticmethod

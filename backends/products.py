@@ -23,3 +23,18 @@ def matvec(M: Tensor, v: Tensor) -> Tensor:
     if M.device.type == "cpu":
         return (M * v.unsqueeze(1)).sum(2)
     return torch.bmm(M, v.expand(M.shape[0], -1).unsqueeze(2)).squeeze(2)
+
+
+def outer(u: Tensor, v: Tensor) -> Tensor:
+    """uv' for each item."""
+    return u.unsqueeze(2) * v.unsqueeze(1)
+
+
+def outer_sum(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """ab' + cd' for each item. Signs and factors belong into the vectors: a pass over matrices costs more than all else here."""
+    return torch.addcmul(outer(a, b), c.unsqueeze(2), d.unsqueeze(1))
+
+
+def summed_like(block: Tensor, grad: Tensor) -> Tensor:
+    """A gradient, summed over the batch where the block is shared."""
+    return grad.sum(0, keepdim=True) if block.shape[0] == 1 and grad.shape[0] != 1 else grad
