@@ -143,12 +143,9 @@ class Layer(nn.Module):
         if options.on_failure != "raise":
             built, inputs = self._harmless(built, inputs, bound)
         size = math.prod(bound.batch)
-        data = built.data
-        if data.batch != size:  # nothing that has a batch enters the problem
-            data = replace(data, p=data.p.expand(size, -1))
         try:
             raw = solve(
-                data,
+                built.data.expanded_to(size),
                 replace(options, precision=bound.dtype),
                 rejected=None if built.rejected is None else built.rejected.expand(size),
             )

@@ -19,6 +19,7 @@ from ..dsl.atoms import Shape
 from ..dsl.diagnostics import InternalError
 from ..dsl.expression import Constant, Expression
 from ..dsl.keys import Frozen
+from ..dsl.leaves import Parameter, Variable
 from ..dsl.printing import constant_text
 from ..dsl.walk import postorder
 
@@ -112,8 +113,9 @@ class Builder:
     def _step(self, node: Expression) -> Step:
         if isinstance(node, Constant):
             return Step("constant", (), (("value", Frozen(node.value)),), node.shape)
-        if node.atom is None:
-            return Step("input", (), (("name", self.names[node.key]),), node.shape)  # type: ignore[attr-defined]  # a leaf
+        if isinstance(node, Variable | Parameter):
+            return Step("input", (), (("name", self.names[node.key]),), node.shape)
+        assert node.atom is not None
         data = dict(node.data)
         if "callable" in data:
             data["callable"] = self._named(data.pop("key"), data["callable"])

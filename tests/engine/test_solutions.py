@@ -223,3 +223,22 @@ def test_random_problems_that_made_the_method_cycle() -> None:
     solution = kr.solve_qp(Q, p, G, h, A, (A @ x.unsqueeze(2)).squeeze(2))
     assert solution.iterations.max() <= 20  # typical: 8
     assert solution.residuals.worst.max() <= 1e-8
+
+
+@pytest.mark.parametrize("objective", [1e-12, 1e-8, 1e-4, 1e6, 1e10])
+@pytest.mark.parametrize("size", [1e-8, 1e-4, 1.0, 1e6])
+def test_answers_and_gradients_follow_the_units(objective: float, size: float) -> None:
+    """x is homogeneous in the size of (p, h) and ignores that of (Q, p): so do its active set and its derivative."""
+    generator = torch.Generator().manual_seed(0)
+    G, p = (torch.randn(200, *shape, generator=generator, dtype=torch.float64) for shape in ((8, 5), (5,)))
+    h = torch.rand(200, 8, generator=generator, dtype=torch.float64)
+
+    def answer(objective: float, size: float) -> tuple[torch.Tensor, torch.Tensor]:
+        cost = p.clone().requires_grad_()
+        eye = torch.eye(5, dtype=torch.float64)
+        x = kr.solve_qp(objective * eye, objective * size * cost, G, size * h).x / size
+        return x.detach(), torch.autograd.grad(x.square().sum(), cost)[0]
+
+    # Two polished optima agree to rounding, unless a row was told wrongly: that costs an error of order 1 in the gradient.
+    for scaled, plain in zip(answer(objective, size), answer(1.0, 1.0), strict=True):
+        torch.testing.assert_close(scaled, plain, rtol=1e-9, atol=1e-9)
