@@ -3,10 +3,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+PEERS := .venv-bench
+INSTALL := -m pip install --disable-pip-version-check --quiet --constraint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types wheel bench docs clean
+.PHONY: help demo test stress check lint types wheel bench docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -16,6 +17,9 @@ demo: $(VENV)/.examples  ## train OptNet's mini-Sudoku layer; a progress bar, th
 
 test: $(VENV)/.test  ## run every test
 	$(BIN)/python -m pytest
+
+stress: $(VENV)/.test  ## the long robustness tests, and their worst figures
+	$(BIN)/python -m pytest -m stress tests
 
 check: lint types test wheel docs  ## everything that CI runs
 
@@ -40,27 +44,27 @@ wheel: $(VENV)/.test  ## build the wheel and run the tests against it, outside t
 	cd "$$away"; \
 	export PYTHONPATH="$$away/site"; \
 	"$$python" -P -c 'import karush, os, sys; print(karush.__file__); sys.exit(not karush.__file__.startswith(os.environ["PYTHONPATH"]))'; \
-	"$$python" -m pytest --ignore tests/house --ignore tests/test_documents.py
+	"$$python" -m pytest --ignore tests/house --ignore tests/test_documents.py --ignore tests/language/test_messages.py
 
-bench: $(VENV)/.bench  ## time the engines beside their peers
-	$(BIN)/python -m benchmarks
+bench: $(PEERS)/.bench  ## time the language and the engines beside their peers
+	$(PEERS)/bin/python -m benchmarks
 
 docs: $(VENV)/.docs  ## build docs/_build/html; a warning is an error
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) build dist docs/_build *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build dist docs/_build *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(BIN)/python:
+$(BIN)/python $(PEERS)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("karush needs Python 3.11 or newer: make PYTHON=python3.13 ..." if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(@:/bin/python=)
 
 $(VENV)/.examples $(VENV)/.test $(VENV)/.docs: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable ".[$*]"
+	$(BIN)/python $(INSTALL) constraints.txt --editable ".[$*]"
 	@touch $@
 
-# qpth pins a numpy that has no wheels for today's Python; its code runs with the one we have.
-$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable ".[bench]" setuptools wheel
-	$(INSTALL) --no-deps --no-build-isolation qpth
+# The peers need another cvxpy, so they live apart; and qpth pins a numpy that has no wheels for today's Python, but runs with ours.
+$(PEERS)/.bench: pyproject.toml benchmarks/constraints.txt | $(PEERS)/bin/python
+	$(PEERS)/bin/python $(INSTALL) benchmarks/constraints.txt --editable ".[bench]" setuptools wheel
+	$(PEERS)/bin/python $(INSTALL) benchmarks/constraints.txt --no-deps --no-build-isolation qpth
 	@touch $@

@@ -33,14 +33,60 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from . import batching, linear
-from .data import QPData
-from .found import Found, find
+from . import batching, compiled, linear
+from .cpu import engine as cpu
+from .data import QPData, WarmStart
+from .find import find
+from .found import Found
 from .options import Options
 from .polish import Factor
-from .products import matvec, outer_sum, summed_like, vecmat
+from .products import matvec, outer_like, summed_like, vecmat
 
 FACTOR = 7  # tensors that make up a factor
+
+
+def solved(options: Options, rejected: Tensor | None, data: QPData, warm: WarmStart | None) -> Found:
+    """``find`` with derivatives. A warm start is a hint: under a transform of torch.func it is not taken."""
+    tensors = (data.Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub)
+    if _transformed():
+        return Found(*Solve.apply(options, rejected, *tensors))
+    held: list[Found] = []
+    values = Eager.apply(held, options, rejected, warm, *tensors)
+    return Found(*values, *held[0].detached)
+
+
+def _transformed() -> bool:
+    """Whether vmap, grad or another transform of torch.func is at work; assumed where torch does not say."""
+    return bool(getattr(torch._C, "_are_functorch_transforms_active", lambda: True)())
+
+
+class Eager(Function):
+    """(Q, p, G, h, A, b, lb, ub) -> (x, y, z, z_lb, z_ub, s); all else that was found is put into ``held``.
+
+    The same as ``Solve`` for code that no transform of torch.func sees: half of a small problem's time is torch passing tensors
+    that have no derivative.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, held: list[Found], options: Options, rejected: Tensor | None, warm: WarmStart | None, *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        found = find(data_of(tensors), options, rejected, warm)
+        held.append(found)
+        ctx.backend = options.backend
+        saved = (*tensors, found.x, found.y, found.z, *found.factor)
+        ctx.save_for_backward(*saved)
+        ctx.save_for_forward(*saved)
+        ctx.set_materialize_grads(False)
+        return tuple(found[:6])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        return None, None, None, None, *_pulled(ctx, ctx.needs_input_grad[4:], grads)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+        return _pushed(ctx, tangents[4:])
 
 
 class Solve(Function):
@@ -53,6 +99,7 @@ class Solve(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         found = Found(*output)
+        ctx.backend = inputs[0].backend
         ctx.mark_non_differentiable(*found.detached)
         saved = (*inputs[2:], found.x, found.y, found.z, *found.factor)
         ctx.save_for_backward(*saved)
@@ -61,58 +108,69 @@ class Solve(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        Q, p, G, h, A, b, lb, ub, x, y, z, *factor = ctx.saved_tensors
-        lower, upper, ok = factor[4], factor[5], factor[6].unsqueeze(1)
-        g_x, g_y, g_z, g_lb, g_ub, g_s = (
-            torch.zeros_like(like) if grad is None else torch.where(ok, grad, 0)
-            for grad, like in zip(grads[:6], (x, y, z, x, x, z), strict=True)
-        )
-        if grads[5] is not None:
-            g_x = g_x - torch.where(ok, vecmat(g_s, G), 0)
-        g_w = torch.where(upper, g_ub, 0) - torch.where(lower, g_lb, 0)
-        l_x, l_y, l_z, l_w = KKTSolve.apply(Q, G, A, g_x, g_y, g_z, g_w, *factor)
-        needs = ctx.needs_input_grad[2:]
-        dQ = summed_like(Q, outer_sum(-l_x / 2, x, x, -l_x / 2)) if needs[0] else None
-        dp = summed_like(p, -l_x) if needs[1] else None
-        dG = summed_like(G, outer_sum(-(l_z + g_s), x, -z, l_x)) if needs[2] else None
-        dh = summed_like(h, l_z + g_s) if needs[3] else None
-        dA = summed_like(A, outer_sum(-l_y, x, -y, l_x)) if needs[4] else None
-        db = summed_like(b, l_y) if needs[5] else None
-        dlb = summed_like(lb, torch.where(lower, l_w, 0)) if needs[6] else None
-        dub = summed_like(ub, torch.where(upper, l_w, 0)) if needs[7] else None
-        return None, None, dQ, dp, dG, dh, dA, db, dlb, dub
+        return None, None, *_pulled(ctx, ctx.needs_input_grad[2:], grads[:6])
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        Q, _, G, _, A, _, _, _, x, y, z, *factor = ctx.saved_tensors
-        lower, upper, ok = factor[4], factor[5], factor[6].unsqueeze(1)
-        dQ, dp, dG, dh, dA, db, dlb, dub = tangents[2:]
-        r_x, r_y, r_z, r_w = (torch.zeros_like(part) for part in (x, y, z, x))
-        if dQ is not None:
-            r_x = r_x - vecmat(x, (dQ + dQ.mT) / 2)
-        if dp is not None:
-            r_x = r_x - dp
-        if dA is not None:
-            r_x, r_y = r_x - vecmat(y, dA), r_y - matvec(dA, x)
-        if db is not None:
-            r_y = r_y + db
-        if dG is not None:
-            r_x, r_z = r_x - vecmat(z, dG), r_z - matvec(dG, x)
-        if dh is not None:
-            r_z = r_z + dh
-        if dlb is not None:
-            r_w = r_w + torch.where(lower, dlb, 0)
-        if dub is not None:
-            r_w = r_w + torch.where(upper, dub, 0)
-        r_x, r_y, r_z, r_w = (torch.where(ok, part, 0) for part in (r_x, r_y, r_z, r_w))
-        dx, dy, dz, dw = KKTSolve.apply(Q, G, A, r_x, r_y, r_z, r_w, *factor)
-        ds = torch.where(ok, r_z - matvec(G, dx), 0)
-        detached = (None,) * (len(Found._fields) - 6)
-        return (dx, dy, dz, torch.where(lower, -dw, 0), torch.where(upper, dw, 0), ds, *detached)
+        return *_pushed(ctx, tangents[2:]), *(None,) * (len(Found._fields) - 6)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         return batching.fold(Solve.apply, info.batch_size, in_dims, inputs)
+
+
+def _pulled(ctx: Any, needs: Sequence[bool], grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """Gradients of Q, p, G, h, A, b, lb, ub from those of x, y, z, z_lb, z_ub, s."""
+    Q, p, G, h, A, b, lb, ub, x, y, z, *factor = ctx.saved_tensors
+    lower, upper, ok = factor[4], factor[5], factor[6].unsqueeze(1)
+    data = QPData(Q, p, G, h, A, b, lb, ub)
+    if not torch.is_grad_enabled() and grads[5] is None and cpu.serves(data, ctx.backend):
+        return compiled.backward(data, (x, y, z), Factor(*factor[:6]), factor[6], grads[:5], needs)
+    g_x, g_y, g_z, g_lb, g_ub, g_s = (
+        torch.zeros_like(like) if grad is None else torch.where(ok, grad, 0)
+        for grad, like in zip(grads, (x, y, z, x, x, z), strict=True)
+    )
+    if grads[5] is not None:
+        g_x = g_x - torch.where(ok, vecmat(g_s, G), 0)
+    g_w = torch.where(upper, g_ub, 0) - torch.where(lower, g_lb, 0)
+    l_x, l_y, l_z, l_w = KKTSolve.apply(Q, G, A, g_x, g_y, g_z, g_w, *factor)
+    dQ = outer_like(Q, -l_x / 2, x, x, -l_x / 2) if needs[0] else None
+    dp = summed_like(p, -l_x) if needs[1] else None
+    dG = outer_like(G, -(l_z + g_s), x, -z, l_x) if needs[2] else None
+    dh = summed_like(h, l_z + g_s) if needs[3] else None
+    dA = outer_like(A, -l_y, x, -y, l_x) if needs[4] else None
+    db = summed_like(b, l_y) if needs[5] else None
+    dlb = summed_like(lb, torch.where(lower, l_w, 0)) if needs[6] else None
+    dub = summed_like(ub, torch.where(upper, l_w, 0)) if needs[7] else None
+    return dQ, dp, dG, dh, dA, db, dlb, dub
+
+
+def _pushed(ctx: Any, tangents: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+    """Tangents of x, y, z, z_lb, z_ub, s from those of Q, p, G, h, A, b, lb, ub."""
+    Q, _, G, _, A, _, _, _, x, y, z, *factor = ctx.saved_tensors
+    lower, upper, ok = factor[4], factor[5], factor[6].unsqueeze(1)
+    dQ, dp, dG, dh, dA, db, dlb, dub = tangents
+    r_x, r_y, r_z, r_w = (torch.zeros_like(part) for part in (x, y, z, x))
+    if dQ is not None:
+        r_x = r_x - vecmat(x, (dQ + dQ.mT) / 2)
+    if dp is not None:
+        r_x = r_x - dp
+    if dA is not None:
+        r_x, r_y = r_x - vecmat(y, dA), r_y - matvec(dA, x)
+    if db is not None:
+        r_y = r_y + db
+    if dG is not None:
+        r_x, r_z = r_x - vecmat(z, dG), r_z - matvec(dG, x)
+    if dh is not None:
+        r_z = r_z + dh
+    if dlb is not None:
+        r_w = r_w + torch.where(lower, dlb, 0)
+    if dub is not None:
+        r_w = r_w + torch.where(upper, dub, 0)
+    r_x, r_y, r_z, r_w = (torch.where(ok, part, 0) for part in (r_x, r_y, r_z, r_w))
+    dx, dy, dz, dw = KKTSolve.apply(Q, G, A, r_x, r_y, r_z, r_w, *factor)
+    ds = torch.where(ok, r_z - matvec(G, dx), 0)
+    return (dx, dy, dz, torch.where(lower, -dw, 0), torch.where(upper, dw, 0), ds)
 
 
 class KKTSolve(Function):
@@ -136,9 +194,9 @@ class KKTSolve(Function):
         g = (torch.where(ok, grad, 0) for grad in grads)
         l_x, l_y, l_z, l_w = KKTSolve.apply(Q, G, A, *g, *factor)
         needs = ctx.needs_input_grad
-        dQ = summed_like(Q, outer_sum(-l_x / 2, u_x, u_x, -l_x / 2)) if needs[0] else None
-        dG = summed_like(G, outer_sum(-l_z, u_x, -u_z, l_x)) if needs[1] else None
-        dA = summed_like(A, outer_sum(-l_y, u_x, -u_y, l_x)) if needs[2] else None
+        dQ = outer_like(Q, -l_x / 2, u_x, u_x, -l_x / 2) if needs[0] else None
+        dG = outer_like(G, -l_z, u_x, -u_z, l_x) if needs[1] else None
+        dA = outer_like(A, -l_y, u_x, -u_y, l_x) if needs[2] else None
         return dQ, dG, dA, l_x, l_y, l_z, l_w, *(None,) * FACTOR
 
     @staticmethod

@@ -2,11 +2,14 @@
 
 What does not depend on a parameter was computed at compile time. Entries whose places do not overlap are read together: their
 parameters are laid end to end behind a zero, and one gather fills the block. A parameter that is the whole block is a view.
+
+A row that does not exist for an item is chosen away, not multiplied: it becomes 0'x <= inf or 0'x == 0, and a bound infinite. So
+nothing that stands in it, NaN and infinities included, reaches the solver, and nothing flows back into it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -70,6 +73,7 @@ class Assembly:
         self._sizes = qp.program.sizes
         self._blocks = {name: self._route(block) for name, block in qp.blocks.items()}
         self._grams = tuple(self._gram(gram) for gram in qp.grams)
+        self._gates = {name: self._route(block) for name, block in qp.gates.blocks.items()}
 
     def data(self, slots: list[Tensor], held: list[Tensor]) -> tuple[QPData, Tensor]:
         """The problem data, and the constant term of the objective with shape (B,)."""
@@ -86,6 +90,8 @@ class Assembly:
         vectors = {name: blocks[name].squeeze(2) if name in blocks else None for name in ("lb", "ub")}
         p, h, b = (blocks[name].squeeze(2) for name in ("p", "h", "b"))
         data = QPData(blocks["Q"], p, blocks["G"], h, blocks["A"], b, vectors["lb"], vectors["ub"])
+        for name, gate in self._gates.items():
+            data = _without(data, name, _block(gate, slots, held).detach().squeeze(2) != 0)
         return data, blocks["constant"].reshape(-1)
 
     def _route(self, block: Block) -> _Route:
@@ -148,6 +154,18 @@ class Assembly:
         if is_view(factor, factor.shape, self._sizes[factor.slot]) and np.ptp(factor.weight) == 0:
             return "parameter", _View(factor.slot, float(factor.weight[0])), factor.shape
         return "parameter", self._gather([factor], factor.shape), factor.shape
+
+
+def _without(data: QPData, name: str, exists: Tensor) -> QPData:
+    """Rows of one block (or bounds of one side) chosen away where they do not exist."""
+    if name in ("G", "A"):
+        matrix, right, absent = (data.G, data.h, torch.inf) if name == "G" else (data.A, data.b, 0.0)
+        matrix, right = torch.where(exists.unsqueeze(2), matrix, 0), torch.where(exists, right, absent)
+        return replace(data, G=matrix, h=right) if name == "G" else replace(data, A=matrix, b=right)
+    bound, absent = (data.lb, -torch.inf) if name == "lb" else (data.ub, torch.inf)
+    assert bound is not None
+    bound = torch.where(exists, bound, absent)
+    return replace(data, lb=bound) if name == "lb" else replace(data, ub=bound)
 
 
 def _part(part: _Gather | _View, shape: tuple[int, int], slots: list[Tensor], held: list[Tensor]) -> Tensor:

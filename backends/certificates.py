@@ -27,8 +27,10 @@ from .products import matvec, vecmat
 from .screen import Clean
 from .status import Status
 
-# Components of a ray's residual, each over the size of its own terms, and the least decrease in the same units.
-ZERO = {torch.float64: 1e-8, torch.float32: 1e-4}
+# Components of a ray's residual, each over the size of its own terms: little above rounding, because along a direction of curvature
+# 1e-8 the objective may still turn, far away. DECREASE: the least that p'd or h'z must fall short of zero, in the same units.
+ZERO = {torch.float64: 1e-12, torch.float32: 1e-4}
+DECREASE = {torch.float64: 1e-7, torch.float32: 1e-3}
 NEGLIGIBLE = 1e-6  # of a ray's largest component: tried without
 MAX_ITER = 80
 
@@ -103,7 +105,7 @@ def _farkas(part: _Part) -> tuple[Tensor, ...]:
     problem = QPData(Q, W.new_zeros(1, n + r), rows[:, k:], rhs[:, k:], rows[:, :k], rhs[:, :k], lb, ub)
     found = engine.run(problem, ZERO[W.dtype], None, MAX_ITER).point
     w = found.w * unit
-    return _first(lambda ray: _proves_empty(part, ray), _cleaned(w, length))
+    return _first(lambda ray: _proves_empty(part, ray), _cleaned(w, 1 / unit))
 
 
 def _proves_empty(part: _Part, w: Tensor) -> tuple[Tensor, ...]:
@@ -114,13 +116,14 @@ def _proves_empty(part: _Part, w: Tensor) -> tuple[Tensor, ...]:
     combined = drift - z_lb + z_ub
     terms = vecmat(w.abs(), part.W.abs())
     value = torch.linalg.vecdot(w, part.rhs) - torch.linalg.vecdot(part.lb, z_lb) + torch.linalg.vecdot(part.ub, z_ub)
+    # A row without coefficients has no units: as in ``residuals``, 0'x <= -1e-17 is rounding, not a contradiction.
+    empty = (part.W == 0).all(2)
     scale = (
-        torch.linalg.vecdot(w.abs(), part.rhs.abs())
+        torch.linalg.vecdot(w.abs(), part.rhs.abs() + empty)
         + torch.linalg.vecdot(part.lb.abs(), z_lb)
         + torch.linalg.vecdot(part.ub.abs(), z_ub)
     )
-    zero = ZERO[w.dtype]
-    proven = (combined.abs() <= zero * terms).all(1) & (value < -10 * zero * scale)
+    proven = (combined.abs() <= ZERO[w.dtype] * terms).all(1) & (value < -DECREASE[w.dtype] * scale)
     return proven, w[:, :k], w[:, k:], z_lb, z_ub
 
 
@@ -157,7 +160,7 @@ def _proves_unbounded(part: _Part, d: Tensor) -> tuple[Tensor, ...]:
     flat = (matvec(part.Q, d).abs() <= zero * matvec(part.Q.abs(), size)).all(1)
     row_size = zero * matvec(part.W.abs(), size)
     stays = (Wd[:, :k].abs() <= row_size[:, :k]).all(1) & (Wd[:, k:] <= row_size[:, k:]).all(1)
-    falls = torch.linalg.vecdot(part.p, d) < -10 * zero * torch.linalg.vecdot(part.p.abs(), size)
+    falls = torch.linalg.vecdot(part.p, d) < -DECREASE[d.dtype] * torch.linalg.vecdot(part.p.abs(), size)
     return flat & stays & falls, d
 
 

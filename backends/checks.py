@@ -7,12 +7,26 @@ import math
 import torch
 from torch import Tensor
 
+from ..dsl.keys import Frozen
 from ..dsl.sign import Attributes
 from .status import Status
 
 # Symmetry and definiteness are judged relative to the largest entry. What an earlier layer computed carries the rounding of the
 # precision it was computed in, whatever precision it is solved in.
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 1e-1}
+
+
+def holds(left: Tensor, right: Tensor, op: str, active: Tensor | None, precision: torch.dtype) -> Tensor:
+    """Whether ``left op right`` in every entry of each item, (B,): up to rounding, relative to the sides; never for NaN."""
+    small, large = (right, left) if op == ">=" else (left, right)
+    finite = torch.isfinite(small) & torch.isfinite(large)
+    slack = torch.where(finite, ROUNDING[precision] * torch.maximum(small.abs(), large.abs()), 0)
+    fits = small <= large + slack
+    if op == "==":
+        fits = fits & (large <= small + slack)
+    if active is not None:
+        fits = fits | (active == 0)
+    return fits.reshape(fits.shape[0], math.prod(fits.shape[1:])).all(1)
 
 
 def verdict(value: Tensor, attributes: Attributes, precision: torch.dtype) -> Tensor:
@@ -27,6 +41,20 @@ def verdict(value: Tensor, attributes: Attributes, precision: torch.dtype) -> Te
         wrong = wrong | (flat < 0).any(1)
     if attributes.nonpos:
         wrong = wrong | (flat > 0).any(1)
+    if attributes.pos:
+        wrong = wrong | (flat <= 0).any(1)
+    if attributes.neg:
+        wrong = wrong | (flat >= 0).any(1)
+    if attributes.boolean:
+        wrong = wrong | ((flat != 0) & (flat != 1) & ~flat.isnan()).any(1)
+    if attributes.sparsity is not None:
+        wrong = wrong | ((flat != 0) & ~_row(attributes.sparsity, flat, torch.bool)).any(1)
+    if attributes.bounds is not None:
+        low, high = attributes.bounds.low, attributes.bounds.high
+        if low is not None:
+            wrong = wrong | (flat < _row(low, flat)).any(1)
+        if high is not None:
+            wrong = wrong | (flat > _row(high, flat)).any(1)
     code = int(Status.INVALID_INPUT) * wrong.to(torch.int8)
     if not attributes.square or not flat.shape[1]:
         return code
@@ -45,3 +73,8 @@ def verdict(value: Tensor, attributes: Attributes, precision: torch.dtype) -> Te
         indefinite = (torch.linalg.cholesky_ex(P).info != 0) & finite & ~wrong
         code = code + int(Status.NONCONVEX) * indefinite.to(torch.int8)
     return code
+
+
+def _row(held: Frozen, flat: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A declared array beside the flattened items."""
+    return torch.from_numpy(held.array.reshape(1, -1).copy()).to(flat.device, flat.dtype if dtype is None else dtype)

@@ -6,7 +6,7 @@ L = 1/2 x'Qx + p'x + y'(Ax - b) + z'(Gx - h) - z_lb'(x - lb) + z_ub'(x - ub),   
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -46,6 +46,23 @@ class QPData:
         sizes = {tensor.shape[0] for tensor in self.tensors}
         return 0 if 0 in sizes else max(sizes)
 
+    def select(self, items: Tensor) -> QPData:
+        """The problems with these indices; what is shared stays shared, but for p, which carries the batch."""
+
+        def take(tensor: Tensor) -> Tensor:
+            return tensor if tensor.shape[0] == 1 else tensor.index_select(0, items)
+
+        bounds = (None if bound is None else take(bound) for bound in (self.lb, self.ub))
+        blocks = (take(tensor) for tensor in (self.Q, self.p, self.G, self.h, self.A, self.b))
+        return QPData(*blocks, *bounds).expanded_to(len(items))
+
+    def __repr__(self) -> str:
+        n, m, k = self.sizes
+        there = {field.name: tensor for field in fields(self) if (tensor := getattr(self, field.name)) is not None}
+        shared = " ".join(name for name, tensor in there.items() if tensor.shape[0] == 1 < self.batch)
+        told = f"blocks {' '.join(there)}" + (f", shared {shared}" if shared else "")
+        return f"QPData(batch {self.batch}, n = {n}, m = {m}, k = {k}; {told}; {self.p.dtype}, {self.p.device})"
+
     def __getitem__(self, items: slice) -> QPData:
         """Some of the problems; what is shared stays shared."""
 
@@ -60,6 +77,16 @@ class QPData:
         if self.batch == size:
             return self
         return replace(self, p=self.p[:size] if size == 0 else self.p.expand(size, -1))
+
+    def bounds_as_rows(self) -> QPData:
+        """The same problems without bounds: -x <= -lb and x <= ub join G, for all variables where there is such a bound."""
+        n, G, h = self.sizes[0], self.G, self.h
+        for bound, sign in ((self.lb, -1.0), (self.ub, 1.0)):
+            if bound is not None:
+                G = torch.cat([G, sign * torch.eye(n, dtype=G.dtype, device=G.device).expand(G.shape[0], -1, -1)], 1)
+                B = max(h.shape[0], bound.shape[0])
+                h = torch.cat([h.expand(B, -1), sign * bound.expand(B, -1)], 1)
+        return QPData(self.Q, self.p, G, h, self.A, self.b)
 
     def to_standard_form(self) -> QPData:
         """The same problems in OptNet's form: bounds that some item has become rows of G. Differentiable."""
@@ -150,6 +177,35 @@ class QPSolution:
     residuals: Residuals
     active: Active
     ray: Ray
+
+    @property
+    def warm_start(self) -> WarmStart:
+        """What a later call may start from, along one flat batch axis."""
+        B = self.status.numel()
+        parts = (self.x, self.y, self.z, self.z_lb, self.z_ub)
+        return WarmStart(*(part.detach().reshape(B, part.shape[-1]) for part in parts))
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Solutions to start from, detached, along one flat batch axis: x (B,n), y (B,k), z (B,m), z_lb and z_ub (B,n).
+
+    ``start[indices]`` are those of some items, in any order: what a shuffled batch of the next epoch needs.
+    """
+
+    x: Tensor
+    y: Tensor
+    z: Tensor
+    z_lb: Tensor
+    z_ub: Tensor
+
+    def __getitem__(self, items: slice | Tensor | list[int]) -> WarmStart:
+        return WarmStart(*(part[items] for part in (self.x, self.y, self.z, self.z_lb, self.z_ub)))
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """(n, m, k)."""
+        return self.x.shape[1], self.z.shape[1], self.y.shape[1]
 
 
 for _type in (QPData, Residuals, Active, Ray, QPSolution):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import interior_point
-from .data import QPData, Residuals
+from .data import QPData, Residuals, WarmStart
 from .equilibrate import equilibrate
 from .polish import Active, Factor, factorize, polish
 from .products import matvec
@@ -30,6 +30,9 @@ EARLY = 1e-6
 SURE = 1e-2
 SECOND = 1e-4
 UNDECIDED = 1e-3  # rows with z/s within this factor of the dividing line and its inverse are tried on both sides of it
+# From an iterate with eight digits two refinements reach rounding, from nothing it takes three; a flat direction takes more.
+REFINEMENTS, FROM_NOTHING, PATIENT = 2, 3, 8
+WARM_ITERATIONS = 12  # from the solution of a similar problem; whoever needs more starts anew
 LOOSE = 1e-4  # who asks for less than this has no use for a second attempt
 
 Tensors = TypeVar("Tensors", Point, Factor, Residuals)
@@ -69,16 +72,34 @@ class Attempt:
     v: Tensor | None
 
 
-def run(data: QPData, eps: float, eps_abs: float | None, max_iter: int, rejected: Tensor | None = None) -> Outcome:
-    """Solve a batch. No item raises; rejected ones carry the code they came with."""
+def run(
+    data: QPData,
+    eps: float,
+    eps_abs: float | None,
+    max_iter: int,
+    rejected: Tensor | None = None,
+    *,
+    careful: bool = False,
+    warm: WarmStart | None = None,
+) -> Outcome:
+    """Solve a batch. No item raises; rejected ones carry the code they came with. ``careful``: slower steps for hard
+    problems. ``warm``: solutions of similar ones; an item that gets nowhere from there starts anew.
+    """
     clean = screen(data, rejected)
     # Half of what is wanted leaves room for the difference between the cheap test of the loop and the final one.
     first = max(eps, min(EARLY, math.sqrt(eps))) / 2
-    found = _attempt(clean, eps, first, first, max_iter)
+    if warm is None or (not data.sizes[1] and data.lb is None and data.ub is None):
+        found = _attempt(clean, eps, first, first, max_iter, careful=careful)
+    else:
+        found = _attempt(clean, eps, first, first, min(WARM_ITERATIONS, max_iter), warm=warm)
+        items = (~found.sure).nonzero().squeeze(1)
+        if len(items):
+            again = _attempt(clean.select(items), eps, first, first, max_iter)
+            found = _merged(found, again, items, clean.batch, max_iter)
     worst = found.residuals.worst
     undecided = ~found.sure & (worst <= math.sqrt(eps)) & (found.iterations < max_iter)
     if found.v is not None and eps <= LOOSE and bool(undecided.any()):
-        found = _improved(found, clean, undecided.nonzero().squeeze(1), eps, max_iter)
+        found = _improved(found, clean, undecided.nonzero().squeeze(1), eps, max_iter, careful)
     status = judge(found.residuals, clean.rejected, found.iterations, eps, eps_abs, max_iter)
     return Outcome(clean, found.point, found.factor, found.residuals, status, found.iterations)
 
@@ -96,7 +117,16 @@ def judge(residuals: Residuals, rejected: Tensor, iterations: Tensor, eps: float
 
 
 def _attempt(
-    clean: Clean, eps: float, loop_eps: float, gap_eps: float, max_iter: int, v: Tensor | None = None, bias: float = 1.0
+    clean: Clean,
+    eps: float,
+    loop_eps: float,
+    gap_eps: float,
+    max_iter: int,
+    v: Tensor | None = None,
+    bias: float = 1.0,
+    refinements: int = REFINEMENTS,
+    careful: bool = False,
+    warm: WarmStart | None = None,
 ) -> Attempt:
     """Iterate until the loop's own test is met, polish, and keep whichever is better. Begins at ``v`` if given.
 
@@ -105,9 +135,11 @@ def _attempt(
     """
     measure = Measure(clean)
     d, e = equilibrate(clean.Q, clean.W)
-    qp = scale(clean, measure.fair, d, e)
+    qp = scale(clean, measure.fair, d, e, careful=careful)
+    if warm is not None:
+        v = interior_point.warm_start(qp, _scaled(warm, d, e, clean))
     if qp.inequalities:
-        v, iterations = interior_point.solve(qp, loop_eps, gap_eps, max_iter, v)
+        v, iterations = interior_point.solve(qp, loop_eps, gap_eps, max_iter, v, careful=careful)
         start, active = _identified(clean, qp, v, d, e, bias)
     else:
         nothing = clean.p.new_zeros(clean.batch, qp.n)
@@ -115,8 +147,7 @@ def _attempt(
         start = Point(nothing, nothing.new_zeros(clean.batch, qp.k), nothing, nothing)
         active = Active(torch.ones_like(start.w, dtype=torch.bool), nothing.bool(), nothing.bool())
     factor, exists = factorize(qp, active, d, e)
-    # From an iterate with eight digits two refinements reach rounding; from nothing it takes three.
-    point = polish(clean, factor, start, 2 if qp.inequalities else 3)
+    point = polish(clean, factor, start, refinements if qp.inequalities else FROM_NOTHING)
     residuals = measure.residuals(point, measure.fair)
     sure = exists & (residuals.worst <= SURE * eps)
     if not (clean.p.is_cpu and bool(sure.all())):
@@ -131,15 +162,22 @@ def _attempt(
     return Attempt(point, factor, residuals, iterations, sure, v)
 
 
-def _improved(found: Attempt, clean: Clean, items: Tensor, eps: float, max_iter: int) -> Attempt:
+def _scaled(warm: WarmStart, d: Tensor, e: Tensor, clean: Clean) -> Tensor:
+    """(x, y, z) in the units of the equilibration, (B, n+k+M)."""
+    sides = [z * d for z, bound in ((warm.z_lb, clean.lower), (warm.z_ub, clean.upper)) if bound is not None]
+    return torch.cat([warm.x / d, torch.cat([warm.y, warm.z], 1) / e, *sides], 1).nan_to_num(0, 0, 0)
+
+
+def _improved(found: Attempt, clean: Clean, items: Tensor, eps: float, max_iter: int, careful: bool) -> Attempt:
     """``found`` with further attempts at ``items`` where these are better.
 
-    What keeps an item undecided is mostly one row that lags behind the others: it is tried as active and as inactive, which costs
-    a polish each. Only then does the iteration go on, to a sharper gap; iterations count both.
+    A flat direction needs a longer polish. Otherwise what keeps an item undecided is mostly one row that lags behind the others: it
+    is tried as active and as inactive. Only then does the iteration go on, to a sharper gap; iterations count both.
     """
-    for budget, bias in ((0, UNDECIDED), (0, 1 / UNDECIDED), (max_iter, 1.0)):
+    attempts = (0, 1.0, PATIENT), (0, UNDECIDED, REFINEMENTS), (0, 1 / UNDECIDED, REFINEMENTS), (max_iter, 1.0, PATIENT)
+    for budget, bias, refinements in attempts:
         assert found.v is not None
-        again = _attempt(clean.select(items), eps, eps / 2, SECOND * eps, budget, found.v[items], bias)
+        again = _attempt(clean.select(items), eps, eps / 2, SECOND * eps, budget, found.v[items], bias, refinements, careful)
         found = _merged(found, again, items, clean.batch, max_iter)
         items = items[~again.sure]
         if not len(items):
@@ -161,7 +199,7 @@ def _merged(found: Attempt, again: Attempt, items: Tensor, B: int, max_iter: int
         _combined(put, found.residuals, again.residuals),
         found.iterations.index_add(0, items, again.iterations).clamp(max=max_iter),
         found.sure.index_copy(0, items, again.sure),
-        found.v,
+        found.v if found.v is None or again.v is None else found.v.index_copy(0, places, again.v[better]),
     )
 
 

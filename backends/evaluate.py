@@ -18,7 +18,7 @@ from torch import Tensor
 from ..canon.program import Functions, Program, Step
 from ..dsl.keys import Key
 from .constants import Constants
-from .failure import InputError
+from .failure import input_error
 
 Shape = tuple[int, ...]
 
@@ -116,7 +116,12 @@ def _call(function: Callable[..., Any], arguments: list[Tensor], shape: Shape, b
     if not isinstance(result, Tensor) or tuple(result.shape) != expected:
         got = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
         name = getattr(function, "__name__", type(function).__name__)
-        raise InputError(f"function {name}: expected a tensor of shape {expected}, got {got}")
+        got_shape = tuple(result.shape)[len(expected) - len(shape) :] if isinstance(result, Tensor) else None
+        what = "batch + the declared shape" if batched else "the declared shape, for one item"
+        why = f"it was declared to return {shape}; with batched={batched} it must return {what}"
+        mend = f"declare the shape that it has: kr.function(..., shape={got_shape})\nreshape its result"
+        mend = "return a torch tensor" if got_shape is None else mend
+        raise input_error("I14", f"function {name}: expected a tensor of shape {expected}, got {got}", why, mend)
     return (result if len(expected) == len(shape) + 1 else result.unsqueeze(0)).to(solve_dtype)
 
 
@@ -163,7 +168,62 @@ def _huber(shape: Shape, x: Tensor, M: Tensor) -> Tensor:
 
 
 def _quad_form(shape: Shape, x: Tensor, P: Tensor, definite: object) -> Tensor:
-    return (x * (P @ x.unsqueeze(2)).squeeze(2)).sum(1)
+    if P.ndim < x.ndim + 1:  # one matrix for all vectors of an item
+        P = P.reshape(P.shape[0], *(1,) * (x.ndim + 1 - P.ndim), *P.shape[1:])
+    return (x * (P @ x.unsqueeze(-1)).squeeze(-1)).sum(-1)
+
+
+def _ptp(shape: Shape, x: Tensor, axis: tuple[int, ...] | None, keepdims: bool) -> Tensor:
+    dims = _dims(x, axis)
+    return x.amax(dims, keepdim=keepdims) - x.amin(dims, keepdim=keepdims) if dims else torch.zeros_like(x)
+
+
+def _norm2(shape: Shape, x: Tensor, axis: tuple[int, ...] | None, keepdims: bool) -> Tensor:
+    dims = _dims(x, axis)
+    return torch.linalg.vector_norm(x, dim=dims, keepdim=keepdims) if dims else x.abs()
+
+
+def _sum_largest(shape: Shape, x: Tensor, k: Tensor, axis: tuple[int, ...] | None, keepdims: bool) -> Tensor:
+    """Sorted, the first floor(k) count whole and the next one by the fraction."""
+    dims = _dims(x, axis)
+    last = x.movedim(dims, tuple(range(x.ndim - len(dims), x.ndim)))
+    rows = (
+        last.reshape(*last.shape[: x.ndim - len(dims)], math.prod(last.shape[x.ndim - len(dims) :]))
+        .sort(-1, descending=True)
+        .values
+    )
+    share = (k.reshape(-1, 1) - torch.arange(rows.shape[-1], device=x.device, dtype=x.dtype)).clamp(0, 1)
+    total = (rows * share.reshape(share.shape[0], *(1,) * (rows.ndim - 2), share.shape[1])).sum(-1)
+    return total.reshape(total.shape[0], *shape)
+
+
+def _dotsort(shape: Shape, x: Tensor, w: Tensor) -> Tensor:
+    padded = torch.nn.functional.pad(w, (0, x.shape[1] - w.shape[1]))
+    return (x.sort(1).values * padded.sort(1).values).sum(1)
+
+
+# Matrices that have no inverse or factor make their own item NaN, which is then told of that item; they raise for none.
+
+
+def _inv(shape: Shape, x: Tensor) -> Tensor:
+    found = torch.linalg.inv_ex(x)
+    return _where(found.info == 0, found.inverse)
+
+
+def _cholesky(shape: Shape, x: Tensor) -> Tensor:
+    found = torch.linalg.cholesky_ex(x)
+    return _where(found.info == 0, found.L)
+
+
+def _solve(shape: Shape, A: Tensor, b: Tensor) -> Tensor:
+    size = batch_of((A, b))
+    right = b.unsqueeze(2) if b.ndim == 2 else b
+    found = torch.linalg.solve_ex(A.expand(size, *A.shape[1:]), right.expand(size, *right.shape[1:]))
+    return _where(found.info == 0, found.result).reshape(size, *shape)
+
+
+def _where(good: Tensor, value: Tensor) -> Tensor:
+    return torch.where(good.reshape(-1, *(1,) * (value.ndim - 1)), value, torch.nan)
 
 
 def _function(target: Shape, *xs: Tensor, **data: Any) -> Tensor:
@@ -196,6 +256,11 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "abs": _same(torch.abs),
     "max": _max,
     "maximum": lambda shape, *xs: functools.reduce(torch.maximum, xs),
+    "ptp": _ptp,
+    "cummax": lambda shape, x, axis: torch.cummax(x, axis + 1).values,
+    "sum_largest": _sum_largest,
+    "dotsort": _dotsort,
+    "norm2": _norm2,
     "square": _same(torch.square),
     "huber": _huber,
     "quad_form": _quad_form,
@@ -209,7 +274,9 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "sigmoid": _same(torch.sigmoid),
     "softplus": lambda shape, x: torch.logaddexp(x, torch.zeros_like(x)),
     "power": lambda shape, x, exponent: x**exponent,
-    "inv": _same(torch.linalg.inv),
+    "inv": _inv,
+    "cholesky": _cholesky,
+    "solve": _solve,
     "assume": lambda shape, x, attributes: x,
     "function": _function,
 }

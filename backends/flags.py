@@ -5,11 +5,21 @@ licq             active rows are linearly dependent: multipliers are not unique
 nonunique        a flat direction lies in the active constraints: x is not unique, the gradient is the one of least norm
 ill_conditioned  active rows or reduced curvatures are within sqrt(eps) of losing rank, relative to the largest
 masked           the item failed: its gradient is zero
+
+Flags are answers; the two numbers behind them say how far a point is from the next one. With the active rows C on the free
+variables F brought to unit length, and Q divided by its largest entry there,
+
+    K = [Q_FF  C']      rcond = min |eigenvalue| / max |eigenvalue|     0: licq or nonunique      margin: the least, over all
+        [C     0 ]                                                      inequalities, of max(s_i, z_i), each over its own terms
+
+No regularisation enters K: a regularised system never looks singular. Of a compiled problem, flat directions that leave the user's
+variables in place do not count: t >= |x| where t costs nothing is no defect of x.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from enum import IntFlag
 
 import torch
@@ -31,29 +41,101 @@ class GradientFlag(IntFlag):
     masked = 16
 
 
+@dataclass(frozen=True)
+class Conditioning:
+    """How regular the points are at which gradients were taken: one entry per item, detached; NaN where the item failed.
+
+    ``flags``: bitmask of ``GradientFlag``, int64. ``rcond``: reciprocal condition number, 0 to 1, of the optimality system that a
+    derivative solves, rows and objective scaled to one, nothing added to it. ``margin``: strict complementarity, the least over all
+    inequalities of the larger of slack and multiplier, relative to their own terms; inf where there is no inequality.
+    """
+
+    flags: Tensor
+    rcond: Tensor
+    margin: Tensor
+
+
+def conditioning(data: QPData, solution: QPSolution, own: Tensor | None = None) -> Conditioning:
+    """Flags, reciprocal condition number and margin of each item, (B,). ``own``: the columns that count, all by default."""
+    failed, nan = ~solution.ok, torch.nan
+    flags, spare = _flags(data, solution, own)
+    rcond, margin = _rcond(data, solution, spare), _margin(data, solution)
+    return Conditioning(flags, rcond.masked_fill(failed, nan), margin.masked_fill(failed, nan))
+
+
+def gradient_flags(data: QPData, solution: QPSolution, own: Tensor | None = None) -> Tensor:
+    """Bitmask of ``GradientFlag`` for each item, int64 (B,). ``own``: the columns that count, all by default."""
+    return _flags(data, solution, own)[0]
+
+
 @torch.no_grad()
-def gradient_flags(data: QPData, solution: QPSolution) -> Tensor:
-    """Bitmask of ``GradientFlag`` for each item, int64 (B,)."""
+def _margin(data: QPData, solution: QPSolution) -> Tensor:
+    """min over inequalities of max(s_i / its terms, pull of z_i / pull of the objective), (B,); inf where there are none.
+
+    A multiplier is small if its pull on x is small beside the pull of the objective.
+    """
+    Q, G, h = (part.nan_to_num(0, 0, 0) for part in ((data.Q + data.Q.mT) / 2, data.G, data.h))
+    x, z, s = (part.nan_to_num(0) for part in (solution.x, solution.z, solution.s))
+    size = x.abs()
+    gradient = (matvec(Q, x).abs().amax(1) + data.p.nan_to_num(0, 0, 0).abs().amax(1)).clamp(min=1e-300).unsqueeze(1)
+    length = torch.linalg.vector_norm(G, dim=2)
+    slack = s.abs() / (length.clamp(max=1) + h.abs() + matvec(G.abs(), size)).clamp(min=1e-300)
+    larger = torch.maximum(slack, z * length / gradient)
+    parts = [torch.where(torch.isfinite(data.h) & (length > 0), larger, torch.inf)]
+    for bound, multiplier in ((data.lb, solution.z_lb), (data.ub, solution.z_ub)):
+        if bound is not None:
+            value = bound.nan_to_num(0, 0, 0)
+            away = (x - value).abs() / (1 + value.abs() + size)
+            larger = torch.maximum(away, multiplier.nan_to_num(0) / gradient)
+            parts.append(torch.where(torch.isfinite(bound), larger, torch.inf))
+    parts.append(torch.full_like(x[:, :1], torch.inf))
+    return torch.cat(parts, 1).amin(1)
+
+
+@torch.no_grad()
+def _rcond(data: QPData, solution: QPSolution, spare: Tensor) -> Tensor:
+    """min |eigenvalue| / max |eigenvalue| of K, (B,); 1 where nothing is free and nothing active.
+
+    Items differ in how many rows and variables take part: those that do not stand as zeros, and as many zero eigenvalues are not
+    counted; nor are the ``spare`` flat directions (B,) that move nothing of interest.
+    """
+    B, n = solution.x.shape
+    k = data.sizes[2]
+    free = ~(solution.active.lb | solution.active.ub)
+    Q = ((data.Q + data.Q.mT) / 2).nan_to_num(0, 0, 0) * free.unsqueeze(2) * free.unsqueeze(1)
+    largest = Q.abs().flatten(1).amax(1)[:, None, None]
+    Q = Q / torch.where(largest > 0, largest, 1)
+    active = solution.active.rows
+    count = int(active.sum(1).max()) if active.numel() else 0
+    chosen = active.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count]
+    taken = active.gather(1, chosen)
+    G = data.G.nan_to_num(0, 0, 0).expand(B, -1, -1).gather(1, chosen.unsqueeze(2).expand(-1, -1, n)) * taken.unsqueeze(2)
+    C = torch.cat([data.A.nan_to_num(0, 0, 0).expand(B, -1, -1), G], 1)
+    wanted = torch.linalg.vector_norm(C, dim=2, keepdim=True)
+    C = C * free.unsqueeze(1)
+    C = C * (torch.linalg.vector_norm(C, dim=2, keepdim=True) > DEPENDENT[C.dtype] * wanted)  # else all of it is at bounds
+    length = torch.linalg.vector_norm(C, dim=2, keepdim=True)
+    C = C / torch.where(length > 0, length, 1)
+    r = C.shape[1]
+    K = torch.cat([torch.cat([Q, C.mT], 2), torch.cat([C, C.new_zeros(B, r, r)], 2)], 1)
+    if not K.shape[1] or not B:
+        return Q.new_ones(B)
+    size = torch.linalg.eigvalsh(K).abs().sort(1).values
+    idle = (n - free.sum(1)) + (r - k - taken.sum(1)) + spare
+    least = torch.cat([size, size.new_full((B, 1), torch.inf)], 1).gather(1, idle.unsqueeze(1)).squeeze(1)
+    return torch.where(idle < n + r, least / size[:, -1].clamp(min=torch.finfo(size.dtype).tiny), 1.0)
+
+
+@torch.no_grad()
+def _flags(data: QPData, solution: QPSolution, own: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Flags of each item, and how many flat directions leave ``own`` in place, both int64 (B,)."""
     dtype = data.Q.dtype
     near = math.sqrt(EPS[dtype])
     Q = ((data.Q + data.Q.mT) / 2).nan_to_num(0, 0, 0)
     G, A = data.G.nan_to_num(0, 0, 0), data.A.nan_to_num(0, 0, 0)
     B, n = solution.x.shape
-    x, z, s = (part.nan_to_num(0) for part in (solution.x, solution.z, solution.s))
-    size = x.abs()
-    h = data.h.nan_to_num(0, 0, 0)
-    gradient = matvec(Q, x).abs().amax(1) + data.p.nan_to_num(0, 0, 0).abs().amax(1)
-    row_length = torch.linalg.vector_norm(G, dim=2)
-    row_terms = row_length.clamp(max=1) + h.abs() + matvec(G.abs(), size)
-    # A multiplier is small if its pull on x is small beside the pull of the objective.
-    pull = z * row_length
-    weak = (s.abs() <= near * row_terms) & (pull <= near * gradient.clamp(min=1e-300).unsqueeze(1)) & (row_length > 0)
-    weak = (weak & torch.isfinite(data.h)).any(1)
-    for bound, multiplier in ((data.lb, solution.z_lb), (data.ub, solution.z_ub)):
-        if bound is not None:
-            value = bound.nan_to_num(0, 0, 0)
-            close = ((x - value).abs() <= near * (1 + value.abs() + size)) & torch.isfinite(bound)
-            weak = weak | (close & (multiplier <= near * gradient.unsqueeze(1))).any(1)
+    x = solution.x
+    weak = _margin(data, solution) <= near
 
     at_bound = solution.active.lb | solution.active.ub
     rows = torch.cat([A.expand(B, -1, -1), (G * solution.active.rows.unsqueeze(2)).expand(B, -1, -1)], 1)
@@ -74,11 +156,14 @@ def gradient_flags(data: QPData, solution: QPSolution) -> Tensor:
     kept = combined > DEPENDENT[dtype] * combined.amax(1, keepdim=True)
     null = torch.eye(n, dtype=dtype, device=x.device) - Vt.mT @ (Vt * kept.unsqueeze(2))
     reduced = null @ Q @ null
-    curvature = torch.linalg.eigvalsh((reduced + reduced.mT) / 2)
+    reduced = (reduced + reduced.mT) / 2
+    curvature = torch.linalg.eigvalsh(reduced)
     scale = torch.linalg.matrix_norm(Q, ord=torch.inf).unsqueeze(1)
     free = n - kept.sum(1)
     curved = (curvature > FLAT[dtype] * scale).sum(1)
-    nonunique = curved < free
+    flat = free - curved
+    moving = flat if own is None else _moving(reduced, null, scale, own)
+    nonunique = moving > 0
     low = (curvature > FLAT[dtype] * scale) & (curvature < near * scale)
 
     masked = ~solution.ok
@@ -86,4 +171,15 @@ def gradient_flags(data: QPData, solution: QPSolution) -> Tensor:
     found = ((weak, 1), (licq, 2), (nonunique, 4), (ill.any(1) | low.any(1), 8))
     for condition, bit in found:
         flags = flags | torch.where(condition & ~masked, bit, 0)
-    return flags | torch.where(masked, int(GradientFlag.masked), 0)
+    return flags | torch.where(masked, int(GradientFlag.masked), 0), (flat - moving).clamp(min=0)
+
+
+def _moving(reduced: Tensor, null: Tensor, scale: Tensor, own: Tensor) -> Tensor:
+    """How many flat directions, seen in the columns ``own`` alone, are left: the rank of that part of a basis; (B,)."""
+    dtype = reduced.dtype
+    scale = torch.where(scale > 0, scale, 1)
+    eye = torch.eye(reduced.shape[1], dtype=dtype, device=reduced.device)
+    curvature, V = torch.linalg.eigh(reduced + scale.unsqueeze(2) * (eye - null))  # directions across rows are not flat
+    part = V[:, own] * (curvature <= FLAT[dtype] * scale).unsqueeze(1)
+    rank: Tensor = (torch.linalg.svdvals(part) > math.sqrt(EPS[dtype])).sum(1)
+    return rank

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -18,8 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..dsl.expression import Expression
 from ..dsl.leaves import Parameter, Variable
-from .failure import InputError
+from ..dsl.render import listed
+from .failure import InputError, input_error
 
 Shape = tuple[int, ...]
 
@@ -38,29 +40,42 @@ class Bound:
 
 
 def match(
-    args: Sequence[Any], kwargs: Mapping[str, Any], order: Sequence[str], keys: Mapping[str, str], held: Sequence[str] = ()
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    order: Sequence[str],
+    keys: Mapping[str, str],
+    held: Sequence[str] = (),
+    optional: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Values by name, from one mapping, from positions, or from keywords. ``keys`` finds names of leaves; ``held`` are weights."""
+    """Values by name, from one mapping, from positions, or from keywords.
+
+    ``keys`` finds names of leaves; ``held`` are weights; what is ``optional`` has a declared value and may be missing.
+    """
     given: dict[str, Any] = {}
     if len(args) == 1 and isinstance(args[0], Mapping):
         for leaf, value in args[0].items():
             name = _name(leaf, keys, order, held)
             if name in given:
-                raise InputError(f"input {name}: given twice")
+                raise _twice(name)
             given[name] = value
     elif len(args) > len(order):
-        raise InputError(f"expected at most {len(order)} inputs ({', '.join(order) or 'none'}), got {len(args)}")
+        title = f"expected at most {len(order)} inputs, got {len(args)}"
+        why = f"the inputs are {listed(order)}, in this order"
+        mend = "leave the surplus out" if order else "call it without inputs: every parameter is a weight"
+        raise input_error("I03", title, why, mend, at=(len(order),), label="one too many")
     else:
         given.update(zip(order, args, strict=False))
     for name, value in kwargs.items():
         if name not in order:
-            raise InputError(_unknown(name, order, held))
+            raise _unknown(name, order, held)
         if name in given:
-            raise InputError(f"input {name}: given twice")
+            raise _twice(name)
         given[name] = value
-    missing = [name for name in order if name not in given]
+    missing = [name for name in order if name not in given and name not in optional]
     if missing:
-        raise InputError(f"missing inputs: {', '.join(missing)}; expected {', '.join(order)}")
+        mend = f"add {', '.join(f'{name}=...' for name in missing)}"
+        why = f"a problem is solved for values of all of its parameters: {listed(order)}"
+        raise input_error("I02", f"missing inputs: {', '.join(missing)}", why, mend, label=f"{listed(missing)} not given")
     return given
 
 
@@ -71,14 +86,14 @@ def bind(
 ) -> Bound:
     """Check values against their shapes. ``own`` are tensors (weights) that take part in dtype and device."""
     own = list(own)
-    tensors = {name: _tensor(name, value) for name, value in given.items()}
+    tensors = {name: _tensor(name, value, place) for place, (name, value) in enumerate(given.items())}
     present = [*(tensors[name] for name, value in given.items() if isinstance(value, Tensor | np.ndarray)), *own]
     device = _device({name: tensors[name] for name, value in given.items() if isinstance(value, Tensor)}, own)
     floats = [t.dtype for t in present if t.dtype.is_floating_point]
     dtype = floats[0] if floats else torch.get_default_dtype()
     for other in floats[1:]:
         dtype = torch.promote_types(dtype, other)
-    batches = {name: _batch(name, tensor, shapes[name]) for name, tensor in tensors.items()}
+    batches = {name: _batch(name, tensor, shapes[name], place) for place, (name, tensor) in enumerate(tensors.items())}
     batch = joint_batch(batches)
     solve = solve_dtype_of(device)
     flat = {name: _flat(t.to(device=device, dtype=solve), batches[name], batch, shapes[name]) for name, t in tensors.items()}
@@ -92,24 +107,31 @@ def solve_dtype_of(device: torch.device) -> torch.dtype:
 
 def joint_batch(batches: Mapping[str, Shape]) -> Shape:
     """The broadcast batch, which must be the batch of at least one input: no accidental products."""
+    several = {batch for batch in batches.values() if batch}
+    if len(several) <= 1:
+        return several.pop() if several else ()
     try:
         joint = tuple(torch.broadcast_shapes(*batches.values()))
     except RuntimeError:
-        raise InputError(f"batch dimensions do not broadcast: {_listed(batches)}") from None
+        why = "batch dimensions broadcast as in torch: aligned from the right, equal or 1"
+        mend = "give all inputs the same batch, or none where they are shared"
+        raise input_error("I06", "batch dimensions that do not broadcast", why, mend, label=_listed(batches)) from None
     if joint != () and joint not in batches.values():
         squeezable = [name for name, batch in batches.items() if 1 in batch and len(batch) > 1]
-        hint = f"; did you mean {squeezable[0]}.squeeze(...)?" if squeezable else ""
-        raise InputError(
-            f"batch dimensions {_listed(batches)} would combine to {joint}, the batch of no input: "
-            f"{math.prod(joint)} solves{hint}; expand one input to {joint} if that is meant"
-        )
+        why = f"these combine to {joint}, the batch of no input: {math.prod(joint)} solves, which is seldom meant"
+        mend = f"expand one input to {joint}, if that is meant"
+        if squeezable:
+            name, own = squeezable[0], batches[squeezable[0]]
+            mend = f"drop the dimension of size 1: {name}.squeeze({own.index(1)})\n{mend}"
+        raise input_error("I06", "an accidental product of batches", why, mend, label=_listed(batches))
     return joint
 
 
-def _tensor(name: str, value: Any) -> Tensor:
+def _tensor(name: str, value: Any, place: int) -> Tensor:
     if isinstance(value, Tensor):
         if value.is_complex():
-            raise InputError(f"input {name}: expected real numbers, got {value.dtype}")
+            title, why = f"input {name}: expected real numbers, got {value.dtype}", "a quadratic program is over the reals"
+            raise input_error("I07", title, why, f"pass {name}.real and {name}.imag apart", at=(name, place))
         return value
     if isinstance(value, np.ndarray | Real | list | tuple | np.generic):
         try:
@@ -118,24 +140,34 @@ def _tensor(name: str, value: Any) -> Tensor:
                 return torch.as_tensor(array)
         except (ValueError, TypeError):
             pass
-    raise InputError(f"input {name}: expected a tensor, array or number, got {type(value).__name__}")
+    title = f"input {name}: expected a tensor, array or number, got {type(value).__name__}"
+    why = "inputs are what earlier layers computed, or plain numbers"
+    mend = "convert it with torch.as_tensor"
+    if isinstance(value, Expression):
+        mend = "solve first, and pass the solution's tensor: solution[...]"
+    raise input_error("I09", title, why, mend, at=(name, place), label="no numbers")
 
 
 def _device(tensors: Mapping[str, Tensor], own: Iterable[Tensor]) -> torch.device:
     """The one device of all tensors."""
     found = [(name, tensor.device) for name, tensor in tensors.items()] + [("a weight", tensor.device) for tensor in own]
     if len({device for _, device in found}) > 1:
-        raise InputError("inputs are on different devices: " + ", ".join(f"{name} on {device}" for name, device in found))
+        label = ", ".join(f"{name} on {device}" for name, device in found)
+        why = "a problem is solved where its data are, and nothing is copied between devices behind your back"
+        mend = f'move them to one device: .to("{found[0][1]}"), and the layer with layer.to(...)'
+        raise input_error("I08", "inputs are on different devices", why, mend, label=label)
     return found[0][1] if found else torch.device("cpu")
 
 
-def _batch(name: str, tensor: Tensor, shape: Shape) -> Shape:
+def _batch(name: str, tensor: Tensor, shape: Shape, place: int) -> Shape:
     """What stands in front of the declared shape, which never broadcasts."""
     got = tuple(tensor.shape)
     lead = len(got) - len(shape)
     if lead < 0 or got[lead:] != shape:
         wanted = f"batch + {shape}" if shape else "any batch shape"
-        raise InputError(f"input {name}: expected shape {wanted}, got {got}")
+        why = f"parameter {name} has shape {shape}, which never broadcasts; batch dimensions stand in front of it"
+        title, mend = f"input {name}: expected shape {wanted}, got {got}", _reshaping(name, got, shape)
+        raise input_error("I05", title, why, mend, at=(name, place), label=str(got))
     return got[:lead]
 
 
@@ -148,21 +180,47 @@ def _flat(tensor: Tensor, own: Shape, joint: Shape, shape: Shape) -> Tensor:
 def _name(leaf: Any, keys: Mapping[str, str], order: Sequence[str], held: Sequence[str]) -> str:
     if isinstance(leaf, Parameter | Variable):
         if leaf.key not in keys:
-            raise InputError(f"{leaf!r} does not belong to this model; it has {', '.join(order)}")
+            why = f"leaves are told apart by identity, not by name; this model has {listed(order)}"
+            raise input_error("I11", f"{leaf!r} does not belong to this model", why, "pass it by its name, as a string")
         name = keys[leaf.key]
     else:
         name = leaf
     if name not in order:
-        raise InputError(_unknown(str(name), order, held))
+        raise _unknown(str(name), order, held)
     return str(name)
 
 
-def _unknown(name: str, order: Sequence[str], held: Sequence[str]) -> str:
+def _twice(name: str) -> InputError:
+    why = "a parameter has one value per item"
+    return input_error("I04", f"input {name}: given twice", why, f"leave one of the two {name} out", at=(name,), label="again")
+
+
+def _unknown(name: str, order: Sequence[str], held: Sequence[str]) -> InputError:
     if name in held:
-        return f"{name} is a weight of this layer, not an input; its value is layer.weight({name!r})"
+        why = "a weight lives in the layer and is trained; calls do not bring it"
+        mend = f"leave it out; its value is layer.weight({name!r})\ncompile without it in weights=, to pass it in"
+        return input_error("I10", f"{name} is a weight of this layer, not an input", why, mend, at=(name,), label="a weight")
     near = difflib.get_close_matches(name, order, 1, cutoff=0.5)
-    return f"unknown input {name!r}{f', did you mean {near[0]!r}?' if near else ''}; expected {', '.join(order) or 'none'}"
+    title = f"unknown input {name!r}{f', did you mean {near[0]!r}?' if near else ''}"
+    mend = f"write {near[0]}=..." if near else "leave it out"
+    return input_error("I01", title, f"the inputs are {listed(order)}", mend, at=(name,), label="not a parameter of the problem")
+
+
+def _reshaping(name: str, got: Shape, shape: Shape) -> str:
+    """What was probably meant."""
+    n = len(shape)
+    if len(got) == n + 1 and got[-1] == 1 and got[:-1][len(got) - 1 - n :] == shape:
+        return f"drop the last dimension: {name}.squeeze(-1)"
+    if n and len(got) > n and got[:n] == shape:
+        return f"the batch comes first: {name}.{'movedim(-1, 0)' if len(got) == n + 1 else 'permute(...)'}"
+    if n == 2 and got[-2:] == shape[::-1]:
+        return f"turn the matrix: {name}.mT"
+    if n and math.prod(got) == math.prod(shape):
+        return f"reshape it: {name}.reshape{shape}"
+    if n and got in ((), (1,)):
+        return f"say so, if all entries are equal: torch.full({shape}, {name})"
+    return f"pass a tensor of shape {shape}, or (B, {', '.join(map(str, shape))}) for a batch of B"
 
 
 def _listed(batches: Mapping[str, Shape]) -> str:
-    return ", ".join(f"{name} {batch}" for name, batch in batches.items())
+    return ", ".join(f"{name} {batch}" for name, batch in batches.items() if batch)

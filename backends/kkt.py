@@ -25,11 +25,13 @@ DELTA = {torch.float64: 1e-6, torch.float32: 1e-3}
 
 
 def rho(n: int, held: bool, dtype: torch.dtype) -> float:
-    """What joins the diagonal of the scaled Q.
+    """What joins the diagonal of the scaled Q. If rows are ``held`` by 1/delta, their rounding counts too."""
+    return RHO[dtype] + (rounding(n, dtype) if held else 0)
 
-    If rows are ``held`` by 1/delta, it is more than rounding in W'W/delta can take from a pivot on a flat direction.
-    """
-    return RHO[dtype] + (2 * n * torch.finfo(dtype).eps / DELTA[dtype] if held else 0)
+
+def rounding(n: int, dtype: torch.dtype) -> float:
+    """More than rounding in W'W/delta can take from a pivot on a flat direction."""
+    return 2 * n * torch.finfo(dtype).eps / DELTA[dtype]
 
 
 class Workspace:

@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..canon.canonicalize import Canonical, canonicalize
-from ..canon.param_qp import Input, Multiplier, Retrieved
+from ..canon.param_qp import Input
 from ..canon.program import Functions
-from ..dsl.diagnostics import DefinitionError, Diagnostic
+from ..dsl.constraint import Constraint
+from ..dsl.diagnostics import DefinitionError, definition_error, require
 from ..dsl.expression import Expression
 from ..dsl.leaves import Parameter
 from ..dsl.problem import Problem
+from ..dsl.render import listed
+from ..dsl.span import Span
 from ..dsl.walk import leaves
-from .data import QPData, QPSolution, Ray
-from .failure import InputError, SolveError
+from .check import CheckReport, check
+from .checks import verdict
+from .data import QPData, QPSolution
+from .explain import Explanation, explain
+from .failure import InputError, SolveError, input_error
 from .inputs import Bound, bind, match
 from .options import Options
 from .plan import Built, Plan, plan_of
+from .rows import Rows, rows_of
 from .solution import Context, Dual, Objective, Solution
 from .solve import solve
 from .status import Status
+from .verdict import named
+from .warm import Previous, start_of
 from .weights import initial, mapped
 
+if TYPE_CHECKING:
+    from .spy import Picture
+
 Output = Expression | Dual | Objective | str
-EXPLAINED = 3  # failed items whose causes an error spells out
-NEGLIGIBLE = 1e-6  # what a certificate holds of a constraint or variable that takes no part in it, relative to its largest entry
 
 
 class Layer(nn.Module):
@@ -50,12 +60,13 @@ class Layer(nn.Module):
         weights: Mapping[str, nn.Parameter],
         options: Options,
         text: str,
+        spans: Mapping[str, Span | None],
     ) -> None:
         super().__init__()
         self._qp, self._function_names = canonical.qp, canonical.function_names
-        self._leaves, self._constraints = leaves_by_key, constraints_by_key
+        self._leaves, self._constraints, self._shifts = leaves_by_key, constraints_by_key, canonical.shifts
         self._order, self._outputs = tuple(order), outputs
-        self._options, self._text = options, text
+        self._options, self._text, self._spans = options, text, dict(spans)
         self._weighted = tuple(weights)
         for name, value in weights.items():
             self.register_parameter(name, value)
@@ -80,19 +91,27 @@ class Layer(nn.Module):
         values = tuple(_output(solution, output) for output in self._outputs)
         return values[0] if len(values) == 1 else values
 
-    def solve(self, inputs: Mapping[Any, Any] | None = None, **options: Any) -> Solution:
-        """Solve with options of this call (``on_failure``, ``eps``, ...); always returns a ``Solution``."""
+    def solve(self, inputs: Mapping[Any, Any] | None = None, *, warm_start: Previous | None = None, **options: Any) -> Solution:
+        """Solve with options of this call (``on_failure``, ``eps``, ...); always returns a ``Solution``.
+
+        ``warm_start``: the solution of an earlier call with similar data, or ``previous[indices]`` for another choice of items. It
+        saves iterations and changes no answer: an item that gets nowhere from there starts anew.
+        """
         if not isinstance(inputs, Mapping | None):
-            raise InputError(f"inputs: expected a mapping from parameters or names to values, got {type(inputs).__name__}")
+            raise _no_mapping(inputs, self._order)
         unknown = options.keys() - {field.name for field in fields(Options)}
         if unknown:
-            known = ", ".join(field.name for field in fields(Options))
-            raise InputError(f"unknown option {', '.join(sorted(unknown))}; expected {known}")
-        return self._solve(self.matched((inputs or {},), {}), replace(self._options, **options))
+            known = [field.name for field in fields(Options)]
+            name = min(unknown)
+            near = difflib.get_close_matches(name, known, 1)
+            mend = f"did you mean {near[0]!r}?" if near else "inputs go into the mapping, options are keywords"
+            raise input_error("I13", f"unknown option {name}", f"the options are {listed(known)}", mend, at=(name,), label="")
+        return self._solve(self.matched((inputs or {},), {}), replace(self._options, **options), warm_start)
 
     def matched(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Inputs given in any of the ways of a call, by name."""
-        return match(args, kwargs, self._order, self._leaves, self._weighted)
+        optional = [item.name for item in self._qp.inputs if item.default is not None]
+        return match(args, kwargs, self._order, self._leaves, self._weighted, optional)
 
     def standard_form(self, *args: Any, **kwargs: Any) -> QPData:
         """The batched problem data Q p G h A b lb ub of these inputs, differentiable; one leading axis, of size 1 where shared."""
@@ -103,16 +122,37 @@ class Layer(nn.Module):
         """The value of a weight: the raw tensor under its map, which has the declared attributes."""
         name = parameter if isinstance(parameter, str) else self._leaves.get(parameter.key, "")
         if name not in self._weighted:
-            raise InputError(f"no weight {name or parameter!r} in this layer; it has {', '.join(self._weighted) or 'none'}")
+            why = f"the weights of this layer are {listed(self._weighted)}"
+            mend = "make it one: kr.compile(problem, weights={...: initial value})"
+            raise input_error("I12", f"no weight {name or parameter!r} in this layer", why, mend, label="")
         item = next(item for item in self._qp.inputs if item.name == name)
         return mapped(getattr(self, name), item.attributes)
 
-    def explain(self) -> str:
-        """What was compiled: sizes, inputs, the derived-parameter program, the route of every block, and the engine."""
-        head = (
-            f"{self._text}\n\nengine torch: batched Mehrotra interior point on any device, dense, float64 where the device has it\n"
-        )
-        return head + str(self._qp)
+    def check(self, *args: Any, item: int | tuple[int, ...] | None = None, **kwargs: Any) -> CheckReport:
+        """Hold one item against an independent solver: solution, multipliers, objective, residuals and gradients.
+
+        Inputs are given as in a call; ``item`` is an index into their batch, the first if left out. Gradients of a random
+        projection of all outputs, in every input and weight, are compared with central differences of Clarabel. The report prints
+        as a table; ``report.ok`` is the answer. Checks the exact problem: ``smoothing`` is left out, ``regularize`` kept. Needs the
+        extra ``karush[cvxpy]``, else DefinitionError; raises InputError.
+        """
+        bound, inputs = self._bind(self.matched(args, kwargs))
+        return check(self._solved, bound, inputs, self._options, item)
+
+    def explain(self) -> Explanation:
+        """What was compiled: sizes, structure, which parameter enters where and how, what follows for gradients, the engine."""
+        return explain(self._qp, self._text, self._weighted, self._options)
+
+    def rows(self, constraint: Constraint | str) -> Rows:
+        """Where a constraint lives in the canonical matrices: ``data.G[:, rows.G]``, or all its rows with ``rows.of(data)``."""
+        return rows_of(self._qp, self._constraints.get(constraint.key, "") if isinstance(constraint, Constraint) else constraint)
+
+    def spy(self) -> Picture:
+        """A matplotlib figure of Q p G h A b and the bounds, coloured by the parameters that change each entry."""
+        require("matplotlib", "layer.spy", "karush[examples]")
+        from .spy import spy  # optional: matplotlib is an extra
+
+        return spy(self._qp)
 
     def extra_repr(self) -> str:
         qp = self._qp
@@ -135,10 +175,15 @@ class Layer(nn.Module):
         attributes = {item.name: item.attributes for item in self._qp.inputs}
         dtype = bound.like.dtype
         values = {name: mapped(tensor.to(dtype), attributes[name]).unsqueeze(0) for name, tensor in raw.items()}
-        return bound, {**bound.tensors, **values}
+        return bound, self._plan.completed({**bound.tensors, **values}, bound.like)
 
-    def _solve(self, given: Mapping[str, Any], options: Options) -> Solution:
-        bound, inputs = self._bind(given)
+    def _solve(self, called: Mapping[str, Any], options: Options, warm_start: Previous | None = None) -> Solution:
+        bound, inputs = self._bind(called)
+        return self._solved(bound, inputs, options, warm_start)
+
+    def _solved(self, bound: Bound, inputs: dict[str, Tensor], options: Options, warm_start: Previous | None = None) -> Solution:
+        """Solve for inputs that are checked and have one leading axis: what a call does after binding."""
+        given = {name: tensor.detach() for name, tensor in inputs.items()}
         built = self._plan.build(inputs, self._functions, bound.like, bound.dtype)
         if options.on_failure != "raise":
             built, inputs = self._harmless(built, inputs, bound)
@@ -148,16 +193,20 @@ class Layer(nn.Module):
                 built.data.expanded_to(size),
                 replace(options, precision=bound.dtype),
                 rejected=None if built.rejected is None else built.rejected.expand(size),
+                warm_start=start_of(warm_start, built.data.sizes, size, bound.like),
             )
         except SolveError as error:
-            raise self._named(error, built, inputs, bound, options) from None
-        return self._solution(raw, built, inputs, bound, options)
+            whole = self._solution(cast(QPSolution, error.solution), built, inputs, given, bound, options)
+            raise named(error, whole) from None
+        return self._solution(raw, built, inputs, given, bound, options)
 
-    def _solution(self, raw: QPSolution, built: Built, inputs: dict[str, Tensor], bound: Bound, options: Options) -> Solution:
-        names = self._function_names, self._leaves, self._constraints
-        policy = options.on_failure == "nan", options.regularize > 0
+    def _solution(
+        self, raw: QPSolution, built: Built, inputs: dict[str, Tensor], given: dict[str, Tensor], bound: Bound, options: Options
+    ) -> Solution:
+        names = self._function_names, self._leaves, self._constraints, self._shifts, self._spans
+        policy = options.on_failure == "nan", options.regularize
         context = Context(self._qp, self._functions, *names, bound.batch, bound.dtype, *policy)
-        return Solution(raw, built.data, built.constant, built.slots, inputs, context)
+        return Solution(raw, built.data, built.constant, built.slots, inputs, given, context)
 
     def _harmless(self, built: Built, inputs: dict[str, Tensor], bound: Bound) -> tuple[Built, dict[str, Tensor]]:
         """Items whose data cannot be used borrow the inputs of a usable mate, so that nothing non-finite is differentiated.
@@ -182,24 +231,6 @@ class Layer(nn.Module):
         again = self._plan.build(borrowed, self._functions, bound.like, bound.dtype)
         return replace(again, rejected=codes), borrowed
 
-    def _named(self, error: SolveError, built: Built, inputs: dict[str, Tensor], bound: Bound, options: Options) -> SolveError:
-        """The engine's error in the user's words: which parameter, which constraints."""
-        raw = cast(QPSolution, error.solution)
-        details = []
-        for index, status in list(zip(error.indices, error.status, strict=True))[:EXPLAINED]:
-            causes = []
-            if status in (Status.INVALID_INPUT, Status.NONCONVEX):
-                causes = self._plan.blame(inputs, built, index, bound.dtype)
-            if status is Status.PRIMAL_INFEASIBLE:
-                conflict = [f"{m.name!r} ({m.text})" for m in self._qp.multipliers if _conflicts(raw.ray, m, index)]
-                causes = [f"no point satisfies {', '.join(conflict) or 'the constraints'} together"]
-            if status is Status.DUAL_INFEASIBLE:
-                moving = [v.name for v in self._qp.variables if _moves(raw.ray, v, index)]
-                causes = [f"the objective falls without end along {', '.join(moving)}"]
-            details += [f"item {_place(index, bound.batch)}: {cause}" for cause in causes]
-        solution = self._solution(raw, built, inputs, bound, options)
-        return SolveError(solution, error.indices, error.status, details)
-
 
 def compile(
     problem: Problem,
@@ -207,68 +238,77 @@ def compile(
     inputs: Sequence[Parameter | str] | None = None,
     outputs: Sequence[Output] | Output | None = None,
     weights: Mapping[Any, Any] | None = None,
-    backend: str = "auto",
+    backend: Literal["auto", "cpu", "torch"] = "auto",
     eps: float | None = None,
     eps_abs: float | None = None,
     max_iter: int = Options.max_iter,
     on_failure: Literal["raise", "return", "nan"] = "raise",
     accept: Literal["solved", "inaccurate"] = "inaccurate",
     regularize: float = 0.0,
+    smoothing: float = 0.0,
     batch_invariant: bool = False,
 ) -> Layer:
     """Compile a problem to a torch module.
 
-    ``inputs``: the positional order of parameters (default: order of appearance). ``outputs``: what calls return as plain tensors:
-    variables, expressions, ``kr.dual(...)``, ``kr.objective``; default is a ``Solution``. ``weights``: parameters that become
-    trainable, with initial values. ``eps``: relative accuracy (1e-8 in float64, 1e-4 in float32); ``eps_abs``: absolute, in the
-    units of the data. ``on_failure``: "raise", "return" (best iterate, zero gradient) or "nan". ``accept``: "solved" or
-    "inaccurate". ``regularize``: delta in an added delta/2 |x|². ``batch_invariant``: the torch engine's plan depends on the
-    model alone, so both values mean the same there. Raises DefinitionError and InputError.
+    ``inputs``: the positional order of parameters (default: order of appearance, those with a value last). ``outputs``: what calls
+    return as plain tensors: variables, expressions, ``kr.dual(...)``, ``kr.objective``; default is a ``Solution``. ``weights``:
+    parameters that become trainable, with initial values. ``backend``: "cpu" (compiled), "torch" (any device), "auto" (the first
+    that can). ``eps``: relative accuracy (1e-8 in float64, 1e-4 in float32); ``eps_abs``: absolute, in the units of the data.
+    ``on_failure``: "raise", "return" (best iterate, zero gradient) or "nan". ``accept``: "solved" or "inaccurate". ``regularize``:
+    delta in an added delta/2 |x|². ``smoothing``: mu in an added barrier -mu sum(log(slacks)). ``batch_invariant``: the plan
+    depends on the model alone, so both values mean the same. Raises DefinitionError and InputError.
     """
     if not isinstance(problem, Problem):
-        raise _definition("the problem", f"expected a kr.Problem, got {type(problem).__name__}")
+        raise _unusable_argument("problem", f"a kr.Problem, got {type(problem).__name__}", "write kr.Problem(...) first")
     if not isinstance(weights, Mapping | None):
-        raise _definition("weights", f"expected a mapping from parameters to initial values, got {type(weights).__name__}")
+        raise _unusable_argument("weights", f"a mapping, got {type(weights).__name__}", "write weights={parameter: initial value}")
     if not isinstance(batch_invariant, bool):
-        raise _definition("batch_invariant", f"expected True or False, got {batch_invariant!r}")
-    if backend not in ("auto", "torch"):
-        raise _definition("the backend", f"expected 'auto' or 'torch', got {backend!r}")
-    options = Options(eps, eps_abs, max_iter, on_failure, accept, regularize)
+        raise _unusable_argument("batch_invariant", f"True or False, got {batch_invariant!r}", "leave it out")
+    options = Options(eps, eps_abs, max_iter, on_failure, accept, regularize, smoothing, backend)
     canonical = canonicalize(problem)
     by_key = problem.names
     declared = {item.name: item for item in canonical.qp.inputs}
     held = {_name(parameter, by_key, declared): value for parameter, value in (weights or {}).items()}
     _refuse_collisions(held, canonical.functions)
-    free = [name for name in declared if name not in held]
-    order = free if inputs is None else [_name(parameter, by_key, declared) for parameter in inputs]
+    _refuse_values(declared)
+    optional = [name for name in declared if name not in held and declared[name].default is not None]
+    free = [name for name in declared if name not in held and name not in optional] + optional
+    order = list(free) if inputs is None else [_name(parameter, by_key, declared) for parameter in inputs]
+    order += [name for name in optional if name not in order]
     if sorted(order) != sorted(free):
-        raise _definition("inputs", f"expected each of {', '.join(free) or 'none'} once, got {', '.join(order)}")
+        why = f"inputs gives the order of all parameters that are no weights, each once: {listed(free)}; got {listed(order)}"
+        mend = f"write inputs=[{', '.join(map(repr, free))}]"
+        raise definition_error("N04", "inputs cannot be used", why, mend, at=("inputs",), label="not each of them once")
     chosen = None if outputs is None else _outputs(outputs, by_key, problem)
     parameters = {name: initial(declared[name], value) for name, value in held.items()}
     constraints = {constraint.key: name for name, constraint in problem.constraints.items()}
-    return Layer(canonical, by_key, constraints, order, chosen, parameters, options, repr(problem))
+    spans = {leaf.key: leaf.span for leaf in problem.variables.values()} | {c.key: c.span for c in problem.constraints.values()}
+    return Layer(canonical, by_key, constraints, order, chosen, parameters, options, repr(problem), spans)
 
 
 def _outputs(outputs: Sequence[Output] | Output, by_key: Mapping[str, str], problem: Problem) -> tuple[Output, ...]:
     several = outputs if isinstance(outputs, list | tuple) else [outputs]
     if not several:
-        raise _definition("outputs", "the list is empty")
+        why = "outputs says what a call returns, so there is at least one"
+        mend = "leave it out to get a Solution"
+        raise definition_error("N04", "outputs cannot be used", why, mend, at=("outputs",), label="empty")
     keys = {constraint.key for constraint in problem.constraints.values()}
     for output in several:
         if isinstance(output, Dual):
             known = output.of in problem.constraints if isinstance(output.of, str) else output.of.key in keys
             if not known:
-                raise _definition("outputs", f"no constraint {output.of!r}; there are {', '.join(problem.constraints)}")
+                raise _foreign("constraint", output.of, list(problem.constraints), "outputs")
         elif isinstance(output, str):
             if output not in problem.variables:
-                raise _definition("outputs", f"no variable {output!r}; there are {', '.join(problem.variables)}")
+                raise _foreign("variable", output, list(problem.variables), "outputs")
         elif isinstance(output, Expression):
             unknown = [leaf for leaf in leaves([output]) if leaf.key not in by_key]
             if unknown:
-                raise _definition("outputs", f"{unknown[0]!r} does not occur in the problem")
+                raise _foreign("leaf", unknown[0], list(by_key.values()), "outputs")
         elif not isinstance(output, Objective):
             hint = "a variable, its name, an expression, kr.dual(constraint) or kr.objective"
-            raise _definition("outputs", f"expected {hint}, got {output!r}")
+            why = f"an output is {hint}; got {output!r}"
+            raise definition_error("N04", "outputs cannot be used", why, "name a variable, such as outputs=x", at=("outputs",))
     return tuple(several)
 
 
@@ -281,25 +321,49 @@ def _output(solution: Solution, output: Output) -> Tensor:
 def _name(parameter: Parameter | str, by_key: Mapping[str, str], declared: Mapping[str, Input]) -> str:
     name = parameter if isinstance(parameter, str) else by_key.get(getattr(parameter, "key", ""), "")
     if name not in declared:
-        raise _definition("a parameter", f"{parameter!r} does not occur in the problem; it has {', '.join(declared) or 'none'}")
+        raise _foreign("parameter", parameter, list(declared), "weights", "inputs")
     return name
+
+
+def _refuse_values(declared: Mapping[str, Input]) -> None:
+    """Declared values must have the declared attributes."""
+    for name, item in declared.items():
+        if item.default is None:
+            continue
+        value = torch.from_numpy(item.default.array.copy()).unsqueeze(0)
+        if bool(verdict(value, item.attributes, value.dtype)) or not bool(torch.isfinite(value).all()):
+            said = " ".join(item.attributes.declared) or "finite"
+            why = f"parameter {name} is declared {said}"
+            mend = "declare a value that complies\ndrop the attribute, if nothing relies on it"
+            raise definition_error("N15", f"the value of parameter {name} is not {said}", why, mend, label="")
 
 
 def _refuse_collisions(weights: Mapping[str, Any], functions: Mapping[str, Any]) -> None:
     for name in weights:
         if hasattr(Layer, name) or name in functions or name == "training":
-            raise _definition(f"the weight {name!r}", "the name is taken by torch.nn.Module or by the layer; rename the parameter")
+            why = f"weights become attributes of the module, and {name!r} is taken by torch.nn.Module or by the layer"
+            mend = f'rename the parameter: kr.Parameter(..., name="{name}_")'
+            raise definition_error("N11", f"the weight {name!r} cannot be named so", why, mend, at=("weights",), label="taken")
 
 
-def _definition(title: str, why: str) -> DefinitionError:
-    return DefinitionError(Diagnostic("N04", f"{title} cannot be used", None, "", "", why, ""))
+def _no_mapping(given: object, order: Sequence[str]) -> InputError:
+    title = f"inputs: expected a mapping from parameters or names to values, got {type(given).__name__}"
+    why = "solve takes the inputs as one mapping, because its keywords are options"
+    return input_error("I09", title, why, f"write {{{', '.join(f'{name!r}: ...' for name in order)}}}", at=(0, "inputs"))
 
 
-def _place(index: int, batch: tuple[int, ...]) -> str:
-    """A flat index as the index into the batch dimensions."""
-    if len(batch) < 2:
-        return str(index)
-    return str(tuple(int(i) for i in np.unravel_index(index, batch)))
+def _unusable_argument(name: str, wanted: str, mend: str) -> DefinitionError:
+    place = (name, 0) if name == "problem" else (name,)
+    return definition_error("N04", f"{name} cannot be used", f"kr.compile takes as {name} {wanted}", mend, at=place)
+
+
+def _foreign(kind: str, what: object, known: list[str], *where: str) -> DefinitionError:
+    """Something that the problem does not have was named in the call of compile."""
+    what = getattr(what, "name", None) or what
+    near = difflib.get_close_matches(str(what), known, 1)
+    mend = f"did you mean {near[0]!r}?" if near else "leave it out; a parameter without effect takes no part in the problem"
+    why = f"the problem has {listed(known)}"
+    return definition_error("N10", f"no {kind} {what!r}: it does not occur in the problem", why, mend, at=where, label="")
 
 
 def _any(mask: Tensor) -> bool:
@@ -319,16 +383,3 @@ def _unusable(data: QPData) -> Tensor:
         if limit is not None:
             bad = bad | torch.isnan(limit.detach()).flatten(1).any(1)
     return bad
-
-
-def _conflicts(ray: Ray, multiplier: Multiplier, index: int) -> bool:
-    """Whether a constraint takes part in the certificate of infeasibility of an item."""
-    rays = torch.cat([ray.y[index], ray.z[index], ray.z_lb[index], ray.z_ub[index]]).abs()
-    part = rays[torch.from_numpy(multiplier.source.array.copy()).to(rays.device)]
-    return bool((part > NEGLIGIBLE * rays.max()).any()) if part.numel() else False
-
-
-def _moves(ray: Ray, variable: Retrieved, index: int) -> bool:
-    direction = ray.x[index].abs()
-    part = direction[variable.start : variable.start + variable.size]
-    return bool((part > NEGLIGIBLE * direction.max()).any())

@@ -22,8 +22,11 @@ CONSISTENT = {torch.float64: 1e-9, torch.float32: 1e-3}
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def solve(Q: Tensor, G: Tensor, A: Tensor, r: Parts, factor: Factor, ok: Tensor) -> Parts:
-    """(u_x, u_y, u_z, u_w) with u_z = 0 on inactive rows and u_w = 0 on free variables; 0 for items that are not ``ok``."""
+def solve(Q: Tensor, G: Tensor, A: Tensor, r: Parts, factor: Factor, ok: Tensor, give: Tensor | None = None) -> Parts:
+    """(u_x, u_y, u_z, u_w) with u_z = 0 on inactive rows and u_w = 0 on free variables; 0 for items that are not ``ok``.
+
+    ``give`` (B,k+m): how far rows give way, W u_x - give u_w = r_w; None where they are held.
+    """
     k, dtype = A.shape[1], Q.dtype
     sizes = [part.shape[0] for part in (*r, ok, Q, G, A)]
     B = max(sizes) if all(sizes) else 0
@@ -45,13 +48,13 @@ def solve(Q: Tensor, G: Tensor, A: Tensor, r: Parts, factor: Factor, ok: Tensor)
         du_x, du_w = factor.apply(left_x, left_w, W)
         u_x, u_w = u_x + du_x, u_w + du_w
         left_x = r_x - vecmat(u_x, Q) - vecmat(u_w, W)
-        left_w = r_w - matvec(W, u_x)
+        left_w = r_w - matvec(W, u_x) + (0 if give is None else give * u_w)
         error = _length(left_x, left_w, factor.scale, row_unit)
         if not bool((ok & (error > ACCURATE[dtype] * first)).any()):
             break
     u_bound = torch.where(at_bound, left_x, 0)
     lost = ok & ~(error <= CONSISTENT[dtype] * first)
-    if bool(lost.any()):
+    if give is None and bool(lost.any()):
         items = lost.expand(B).nonzero().squeeze(1)
         parts = (Q, W, r_x, r_w, r_bound, factor.weight > 0, at_bound)
         found = minimum_norm(*(part if part.shape[0] == 1 else part[items] for part in parts))

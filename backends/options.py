@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from .failure import InputError
+from .failure import InputError, input_error
 
 # Tolerances on scaled residuals, by the dtype in which the problem is solved.
+MEANING = {
+    "eps": "the largest scaled residual and duality gap of an item that is called solved",
+    "eps_abs": "the largest absolute residual of an item that is called solved, in the units of the data",
+    "max_iter": "the number of interior-point iterations after which an item is given up",
+    "on_failure": "what failed items do: raise an error, return their best iterate, or become NaN",
+    "accept": "what counts as success: only solved, or inaccurately solved too",
+    "regularize": "delta in an added delta/2 |x|²",
+    "smoothing": "mu in an added -mu sum(log(s)) over the slacks of all inequalities",
+    "backend": "the engine that solves",
+    "precision": "the dtype that the data were computed in",
+}
 EPS = {torch.float64: 1e-8, torch.float32: 1e-4}
 
 
@@ -19,8 +31,12 @@ class Options:
     """Options of one solve.
 
     ``eps``: scaled residuals of an item called SOLVED (None: by the solve dtype); ``eps_abs``: absolute ones too, if given.
+    ``max_iter``: iterations of an attempt; what a fast attempt leaves undecided gets a careful one.
     ``on_failure``: "raise" a SolveError, "return" the best iterate, or "nan"; gradients of failed items are zero.
     ``accept``: whether SOLVED_INACCURATE counts as success. ``regularize``: delta, adds delta/2 |x|² to the objective.
+    ``smoothing``: mu, adds -mu sum(log(s)) over the slacks of inequalities and bounds: a smooth map of the data, for first
+    derivatives.
+    ``backend``: "cpu" for the compiled engine, "torch" for the one that runs on any device, "auto" for the first that can.
     ``precision``: the dtype that the data were computed in, whose rounding Q may carry (None: that of the solve).
     """
 
@@ -30,27 +46,41 @@ class Options:
     on_failure: Literal["raise", "return", "nan"] = "raise"
     accept: Literal["solved", "inaccurate"] = "inaccurate"
     regularize: float = 0.0
+    smoothing: float = 0.0
+    backend: Literal["auto", "cpu", "torch"] = "auto"
     precision: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         for name in ("eps", "eps_abs"):
             value = getattr(self, name)
             if value is not None and not (_is_real(value) and 0 < value < 1):
-                raise InputError(f"option {name}: expected a number between 0 and 1, or None; got {value!r}")
+                raise _option(name, value, "a number between 0 and 1, or None", "1e-8 suits float64, 1e-4 float32")
         if isinstance(self.max_iter, bool) or not isinstance(self.max_iter, int) or self.max_iter < 1:
-            raise InputError(f"option max_iter: expected a positive integer, got {self.max_iter!r}")
+            raise _option("max_iter", self.max_iter, "a positive integer", "50 is plenty for most problems")
         if not _is_real(self.regularize) or not 0 <= self.regularize < math.inf:
-            raise InputError(f"option regularize: expected a finite number >= 0, got {self.regularize!r}")
+            raise _option("regularize", self.regularize, "a finite number >= 0", "0 adds nothing, 1e-6 makes solutions unique")
+        if not _is_real(self.smoothing) or not 0 <= self.smoothing < math.inf:
+            raise _option("smoothing", self.smoothing, "a finite number >= 0", "0 is the exact problem, 1e-3 is a little smooth")
         if self.precision is not None and not (isinstance(self.precision, torch.dtype) and self.precision.is_floating_point):
-            raise InputError(f"option precision: expected a floating torch dtype or None, got {self.precision!r}")
-        for name, allowed in (("on_failure", ("raise", "return", "nan")), ("accept", ("solved", "inaccurate"))):
+            raise _option("precision", self.precision, "a floating torch dtype or None", "leave it out: it follows from the data")
+        choices = {
+            "on_failure": ("raise", "return", "nan"), "accept": ("solved", "inaccurate"), "backend": ("auto", "cpu", "torch"),
+        }  # fmt: skip
+        for name, allowed in choices.items():
             value = getattr(self, name)
             if value not in allowed:
-                raise InputError(f"option {name}: expected one of {', '.join(map(repr, allowed))}; got {value!r}")
+                near = difflib.get_close_matches(str(value), allowed, 1)
+                mend = f"did you mean {near[0]!r}?" if near else f"write {name}={allowed[0]!r}, which is the default"
+                raise _option(name, value, f"one of {', '.join(map(repr, allowed))}", mend)
 
     def tolerance(self, dtype: torch.dtype) -> float:
         """``eps``, or its default for the dtype that is solved in."""
         return EPS[dtype] if self.eps is None else self.eps
+
+
+def _option(name: str, value: object, expected: str, mend: str) -> InputError:
+    why = f"{name} is {MEANING[name]}"
+    return input_error("I13", f"option {name}: expected {expected}; got {value!r}", why, mend, at=(name,), label="")
 
 
 def _is_real(value: object) -> bool:

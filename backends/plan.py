@@ -12,14 +12,15 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..canon.param_qp import ParamQP
+from ..canon.param_qp import Assumption, ParamQP
 from ..canon.program import Functions
 from ..dsl.sign import Attributes
 from .assemble import Assembly
-from .checks import verdict
+from .checks import holds, verdict
 from .constants import Constants
 from .data import QPData
 from .evaluate import Evaluator
+from .status import Status
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Plan:
         self._evaluator = Evaluator(qp.program, self._constants)
         self._assembly = Assembly(qp, self._constants)
         self._declared = [item for item in qp.inputs if item.attributes.declared]
+        self._defaults = {i.name: self._constants.add(i.default.array[None]) for i in qp.inputs if i.default is not None}
 
     def build(self, inputs: Mapping[str, Tensor], functions: Functions, like: Tensor, precision: torch.dtype) -> Built:
         """Run the plan. ``inputs``: one tensor per parameter, with one leading axis of size B, or 1 where shared.
@@ -51,10 +53,25 @@ class Plan:
         slots = self._evaluator.run(inputs, functions, held)
         data, constant = self._assembly.data(slots, held)
         rejected = None
-        for _, value, attributes in self._facts(inputs, slots):
+        for _, value, attributes in self.facts(inputs, slots):
             code = verdict(value.detach(), attributes, precision)
             rejected = code if rejected is None else torch.maximum(rejected, code)
+        for fact in self.qp.assumptions:
+            code = int(Status.INVALID_INPUT) * (~self._holds(fact, slots, precision)).to(torch.int8)
+            rejected = code if rejected is None else torch.maximum(rejected, code)
         return Built(data, constant, slots, rejected)
+
+    def completed(self, inputs: Mapping[str, Tensor], like: Tensor) -> dict[str, Tensor]:
+        """The inputs, and the declared value of parameters that are not among them."""
+        absent = {name: index for name, index in self._defaults.items() if name not in inputs}
+        if not absent:
+            return dict(inputs)
+        held = self._constants.on(like.device, like.dtype)
+        return {**inputs, **{name: held[index] for name, index in absent.items()}}
+
+    def _holds(self, fact: Assumption, slots: list[Tensor], precision: torch.dtype) -> Tensor:
+        left, right = slots[fact.left].detach(), slots[fact.right].detach()
+        return holds(left, right, fact.op, None if fact.active is None else slots[fact.active].detach(), precision)
 
     def blame(self, inputs: Mapping[str, Tensor], built: Built, index: int, precision: torch.dtype) -> list[str]:
         """What is wrong with the inputs of one item, for an error message."""
@@ -66,16 +83,19 @@ class Plan:
         for name, value in inputs.items():
             if not bool(torch.isfinite(item(value)).all()):
                 found.append(f"parameter {name} is {'NaN' if bool(item(value).isnan().any()) else 'infinite'}")
-        for text, value, attributes in self._facts(inputs, built.slots):
+        for text, value, attributes in self.facts(inputs, built.slots):
             if bool(verdict(item(value), attributes, precision)):
                 found.append(f"{text} is not {' and '.join(attributes.declared)}")
+        for fact in self.qp.assumptions:
+            kept = bool(self._holds(fact, [item(slot) for slot in built.slots], precision))
+            found += [] if kept else [f"constraint {fact.name!r}, which no variable can satisfy, does not hold: {fact.text}"]
         for slot, step in enumerate(self.qp.program.steps):
             arguments = [bool(torch.isfinite(item(built.slots[argument])).all()) for argument in step.args]
             if step.args and all(arguments) and not bool(torch.isfinite(item(built.slots[slot])).all()):
                 found.append(f"{self.qp.program.text(slot)} is not finite")
         return found
 
-    def _facts(self, inputs: Mapping[str, Tensor], slots: list[Tensor]) -> list[tuple[str, Tensor, Attributes]]:
+    def facts(self, inputs: Mapping[str, Tensor], slots: list[Tensor]) -> list[tuple[str, Tensor, Attributes]]:
         """What was declared of values: in words, the value, and the attributes."""
         facts = [(f"parameter {item.name}", inputs[item.name], item.attributes) for item in self._declared]
         return facts + [(check.text, slots[check.slot], check.attributes) for check in self.qp.checks]

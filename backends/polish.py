@@ -68,7 +68,10 @@ def factorize(qp: Scaled, active: Active, d: Tensor, e: Tensor) -> tuple[Factor,
     unit = qp.unit.squeeze(2)
     D = active.rows * (unit / kkt.DELTA[dtype])
     work = kkt.Workspace(len(D), qp.n, W.shape[1], D)
-    rho = unit * torch.where(free, kkt.rho(qp.n, True, dtype), 1)
+    # A box of 1e-9 makes multipliers, and with them ``unit``, a billion times what Q is: that much would drown a small p_j.
+    held = active.rows.any(1, keepdim=True)
+    rho = kkt.RHO[dtype] * qp.curvature.squeeze(2) + torch.where(held, kkt.rounding(qp.n, dtype) * unit, 0)
+    rho = torch.where(free, rho, unit)
     U, exists = work.factor(Q, W, Wt, D.unsqueeze(1), rho.unsqueeze(1))
     return Factor(U, d * free, D * e * e, unit, active.lower, active.upper), exists
 

@@ -30,8 +30,13 @@ def outer(u: Tensor, v: Tensor) -> Tensor:
     return u.unsqueeze(2) * v.unsqueeze(1)
 
 
-def outer_sum(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
-    """ab' + cd' for each item. Signs and factors belong into the vectors: a pass over matrices costs more than all else here."""
+def outer_like(block: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """The gradient ab' + cd' of a block, for each item, or summed over the batch where the block is shared: a product of matrices.
+
+    Signs and factors belong into the vectors: a pass over matrices costs more than all else here.
+    """
+    if block.shape[0] == 1 and len(a) != 1:
+        return (torch.cat([a, c]).mT @ torch.cat([b, d])).unsqueeze(0)
     return torch.addcmul(outer(a, b), c.unsqueeze(2), d.unsqueeze(1))
 
 

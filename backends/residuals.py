@@ -6,7 +6,10 @@ With f = 1/2 x'Qx + p'x and d = -1/2 x'Qx - h'z - b'y + lb'z_lb - ub'z_ub:
     dual_j = |Qx + p + G'z + A'y - z_lb + z_ub|_j / (u_j + |Q_j||x| + |p_j| + |G_j|'z + |A_j|'|y| + z_lb_j + z_ub_j)
     gap    = |f - d| / (u_f + |f| + |d|)
 
-    u_i = min(1, max|G_i|)     u_j = min(1, |p_j| + max|Q_j|), u_f if that is 0     u_f = min(1, max|Q| + max|p|), 1 if that is 0
+    u_i = min(1, max|G_i|), 1 if that is 0     u_j = min(1, |p_j| + max|Q_j|), u_f if that is 0
+    u_f = min(1, max|Q| + max|p|), 1 if that is 0
+
+A row without coefficients has no units: real data contain 0'x <= -1e-17.
 
 x lies within its bounds and multipliers are >= 0 when they come here. Each component is divided by the size of its own terms: one
 global norm would accept anything in the rows that are small.
@@ -71,7 +74,8 @@ class Measure:
         objective = torch.where(objective > 0, objective.clamp(max=1), 1)
         columns = (X * self.largest + self.p).clamp_(max=1)
         columns = torch.where(columns > 0, columns, objective)
-        return Floors(X * self.rows.clamp(max=1), columns, objective)
+        rows = torch.where(self.rows > 0, X * self.rows.clamp(max=1), 1)
+        return Floors(rows, columns, objective)
 
     def _typical(self) -> Tensor:
         """X: the size of x that the data suggest, at most 1; (·, 1)."""

@@ -19,8 +19,8 @@ class Scaled:
 
     ``coefficients``: for each kind of bound, -1 (lower) or 1 (upper), 0 where absent. ``cost`` is (p, -b, -h), so that the
     duality gap is x'Qx + p'x - cost'(0,y,z). ``floor``: least normalisers of the residuals (r_x, r_y, r_z), and of the gap.
-    ``unit`` (B,1,1): size of the objective, which regularisation is relative to; ``theta`` (B,1,1): ratio of multipliers to
-    slacks to be expected.
+    ``unit`` (B,1,1): size of the objective, which regularisation is relative to; ``curvature`` (B,1,1): that of Q alone, or
+    ``unit`` where Q is zero; ``theta`` (B,1,1): ratio of multipliers to slacks to be expected.
     """
 
     Q: Tensor
@@ -31,6 +31,7 @@ class Scaled:
     floor: Tensor
     gap_floor: Tensor
     unit: Tensor
+    curvature: Tensor
     theta: Tensor
     k: int
 
@@ -72,8 +73,11 @@ class Scaled:
         return total
 
 
-def scale(clean: Clean, floors: Floors, d: Tensor, e: Tensor) -> Scaled:
-    """The problem in the units of ``equilibrate``; a bound, whose row is a unit vector, is scaled to stay one."""
+def scale(clean: Clean, floors: Floors, d: Tensor, e: Tensor, *, careful: bool = False) -> Scaled:
+    """The problem in the units of ``equilibrate``; a bound, whose row is a unit vector, is scaled to stay one.
+
+    ``careful``: x may be larger than the right-hand sides suggest.
+    """
     B, n, k = clean.batch, clean.Q.shape[2], clean.k
     Q = (clean.Q * d.unsqueeze(2)).mul_(d.unsqueeze(1))
     W = (clean.W * e.unsqueeze(2)).mul_(d.unsqueeze(1))
@@ -85,10 +89,15 @@ def scale(clean: Clean, floors: Floors, d: Tensor, e: Tensor) -> Scaled:
     expanded = [[part.expand(B, -1) for part in parts] for parts in (cost, least)]
     coefficients = tuple(bound.coefficient.unsqueeze(1) for bound in clean.bounds)
     packed, floor = (torch.cat(part, 1).unsqueeze(1) for part in expanded)
-    # Multipliers are of the size of p over that of x, and x is of the size of the right-hand sides.
-    theta = size_of(packed[:, :, :n]) / size_of(packed[:, :, n:])
-    unit = torch.maximum(size_of(Q, 0.0), theta)
-    return Scaled(Q, W, W.mT.contiguous(), coefficients, packed, floor, floors.objective.unsqueeze(2), unit, theta, k)
+    # Multipliers are of the size of p over that of x, and x is of the size of the right-hand sides. Where these are rounding, like
+    # an equality with b = 1e-17, that is wrong by as much, and nothing is solved: the second guess is that x is of the size of p/Q.
+    p_size, x_size, Q_size = size_of(packed[:, :, :n]), size_of(packed[:, :, n:]), size_of(Q, 0.0)
+    if careful:
+        x_size = torch.maximum(x_size, torch.where(Q_size > 0, p_size / Q_size, x_size))
+    theta = p_size / x_size
+    unit = torch.maximum(Q_size, theta)
+    curvature = torch.where(Q_size > 0, Q_size, unit)
+    return Scaled(Q, W, W.mT.contiguous(), coefficients, packed, floor, floors.objective.unsqueeze(2), unit, curvature, theta, k)
 
 
 def size_of(v: Tensor, of_zero: float = 1.0) -> Tensor:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ..canon.param_qp import ParamQP
+from ..canon.param_qp import ParamQP, Retrieved
 from ..canon.program import Builder, Functions
 from ..dsl.constraint import Constraint
 from ..dsl.expression import Expression
 from ..dsl.leaves import Parameter, Variable
-from .data import QPData, QPSolution, Residuals
+from ..dsl.render import listed
+from ..dsl.span import Span
+from .data import QPData, QPSolution, Residuals, WarmStart
 from .envelope import optimal_value
 from .evaluate import evaluate
-from .failure import InputError
-from .flags import gradient_flags
+from .failure import input_error, unknown
+from .flags import Conditioning, conditioning, gradient_flags
 from .status import Status
+from .verdict import Verdict, explain
 
 Shape = tuple[int, ...]
 
@@ -55,10 +60,12 @@ class Context:
     function_names: dict[str, str]  # by key
     leaves: dict[str, str]  # names of variables and parameters by key
     constraints: dict[str, str]  # names of constraints by key
+    shifts: dict[str, Expression]  # of soft constraints by name: their multipliers besides those of rows
+    spans: Mapping[str, Span | None]  # where variables and constraints were written, by key
     batch: Shape
     dtype: torch.dtype
     nan_on_failure: bool
-    regularized: bool
+    regularize: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +75,7 @@ class Solution:
     ``solution[x]``, ``solution["x"]``, ``solution[L.T @ x]``: any variable or expression, of shape batch + its shape.
     ``solution.dual(constraint)``: multipliers, >= 0 for inequalities, with the sign of cvxpy for equalities.
     ``solution.objective``: the optimal value in the user's sign, differentiated by the envelope theorem.
-    ``status ok iterations residuals gradient_flags``: per item, detached.
+    ``status ok iterations residuals gradient_flags conditioning``: per item, detached. ``explain(i)``: an item in words.
     """
 
     raw: QPSolution
@@ -76,19 +83,32 @@ class Solution:
     constant: Tensor
     slots: list[Tensor]
     inputs: dict[str, Tensor]
+    given: dict[str, Tensor]  # as the call gave them, detached; what failed may have borrowed its ``inputs`` from a mate
     context: Context
 
     __iter__ = None  # without it Python would try solution[0], solution[1], ...
 
-    def __getitem__(self, what: object) -> Tensor:
+    @overload
+    def __getitem__(self, what: slice | Tensor | list[int]) -> WarmStart: ...
+    @overload
+    def __getitem__(self, what: Expression | str) -> Tensor: ...
+    def __getitem__(self, what: object) -> Tensor | WarmStart:
+        if isinstance(what, slice | Tensor | list):
+            return self.warm_start[what]
         if isinstance(what, str):
             return self._variable(what)
         if isinstance(what, Variable):
             return self._variable(self._name(what))
         if not isinstance(what, Expression):
-            hint = "; ask solution.dual(constraint) for multipliers, solution.objective for the optimal value"
-            raise InputError(f"expected a variable, its name or an expression, got {what!r}{hint}")
+            why = "a solution is asked by what it solves for"
+            mend = "multipliers are solution.dual(constraint), the optimal value is solution.objective"
+            raise input_error("I12", f"expected a variable, its name or an expression, got {what!r}", why, mend)
         return self._expression(what)
+
+    @property
+    def warm_start(self) -> WarmStart:
+        """What a later call may start from; ``solution[indices]`` are those of some items, along one flat batch axis."""
+        return self.raw.warm_start
 
     def __contains__(self, what: object) -> bool:
         name = self.context.leaves.get(what.key) if isinstance(what, Variable) else what
@@ -99,18 +119,19 @@ class Solution:
         name = constraint if isinstance(constraint, str) else self.context.constraints.get(constraint.key, "")
         found = next((m for m in self.context.qp.multipliers if m.name == name), None)
         if found is None:
-            known = ", ".join(m.name for m in self.context.qp.multipliers) or "none"
-            raise InputError(f"no constraint {name or constraint!r} in this model; it has {known}")
+            raise unknown("constraint", name or constraint, [m.name for m in self.context.qp.multipliers])
         z = torch.cat([self.raw.y, self.raw.z, self.raw.z_lb, self.raw.z_ub], dim=1)
         source = torch.from_numpy(found.source.array.copy()).to(z.device)
         weight = torch.from_numpy(found.weight.array.copy()).to(z.device, z.dtype)
-        return self._shaped(z.index_select(1, source) * weight, found.shape)
+        rows = z.index_select(1, source) * weight if found.source.array.size else z.new_zeros(z.shape[0], math.prod(found.shape))
+        value = self._shaped(rows, found.shape)
+        return value + self[self.context.shifts[name]] if name in self.context.shifts else value
 
     @property
     def objective(self) -> Tensor:
         """The optimal value, of shape batch; terms of parameters alone included."""
         x, p = self.raw.x, self.data.p
-        if self.context.regularized:  # x is not the minimiser of the value reported, so its own derivative counts
+        if self.context.regularize:  # x is not the minimiser of the value reported, so its own derivative counts
             value = (x * (self.data.Q @ x.unsqueeze(2)).squeeze(2)).sum(1) / 2 + (p * x).sum(1)
         else:
             value = optimal_value(self.data, self.raw)
@@ -140,7 +161,23 @@ class Solution:
     @property
     def gradient_flags(self) -> Tensor:
         """Bitmask of ``GradientFlag`` per item: what kind of point the gradient is taken at."""
-        return gradient_flags(self.data, self.raw).reshape(self.context.batch)
+        return gradient_flags(self._posed, self.raw, self._own).reshape(self.context.batch)
+
+    @property
+    def conditioning(self) -> Conditioning:
+        """How regular the points are: the flags and the numbers behind them, per item."""
+        found = conditioning(self._posed, self.raw, self._own)
+        return Conditioning(*(part.reshape(self.context.batch) for part in (found.flags, found.rcond, found.margin)))
+
+    def explain(self, item: int | tuple[int, ...] | None = None) -> Verdict:
+        """Why an item has no solution, or what kind of point it is: an object of facts that prints.
+
+        ``item``: its index in the batch, a tuple for several batch dimensions; none for a single problem. An infeasible item gets
+        the constraints that contradict each other, with weights; an unbounded one the direction; an unusable one the parameter and
+        by how much it fails; an unsolved one its worst residuals; a solved one what is active and what its gradient means.
+        Raises InputError.
+        """
+        return explain(self, item)
 
     def stats(self) -> dict[str, float]:
         """A few numbers for a logger."""
@@ -155,6 +192,20 @@ class Solution:
             "residual_max": float(worst.max()) if solved.numel() else 0.0,
         }
 
+    @property
+    def _posed(self) -> QPData:
+        """The problem that was solved: with the term that the user added."""
+        if not self.context.regularize:
+            return self.data
+        eye = torch.eye(self.data.sizes[0], dtype=self.data.Q.dtype, device=self.data.Q.device)
+        return replace(self.data, Q=self.data.Q + self.context.regularize * eye)
+
+    @property
+    def _own(self) -> Tensor | None:
+        """Columns of the user's variables; None where there are no others."""
+        columns = [torch.arange(v.start, v.start + v.size) for v in self.context.qp.variables]
+        return torch.cat(columns).to(self.raw.x.device) if columns and self.context.qp.expansions else None
+
     def __repr__(self) -> str:
         counts = {s.name: int((self.raw.status == s).sum()) for s in Status}
         told = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "empty"
@@ -164,9 +215,8 @@ class Solution:
     def _variable(self, name: str) -> Tensor:
         found = next((v for v in self.context.qp.variables if v.name == name), None)
         if found is None:
-            known = ", ".join(v.name for v in self.context.qp.variables)
-            raise InputError(f"no variable {name!r} in this model; it has {known}")
-        return self._shaped(self.raw.x[:, found.start : found.start + found.size], found.shape)
+            raise unknown("variable", name, [v.name for v in self.context.qp.variables])
+        return self._shaped(_full(self.raw.x, found), found.shape)
 
     def _expression(self, expression: Expression) -> Tensor:
         """Continues the program of the layer, whose slots are known: what was solved with is what is reported."""
@@ -176,7 +226,7 @@ class Solution:
         program = builder.finish([builder.lower(expression)])
         values = dict(self.inputs)
         for v in qp.variables:
-            values[v.name] = x[:, v.start : v.start + v.size].reshape(x.shape[0], *v.shape)
+            values[v.name] = _full(x, v).reshape(x.shape[0], *v.shape)
         functions = {**self.context.functions, **builder.functions}
         return self._kept(evaluate(program, values, functions, x, self.slots), expression.shape)
 
@@ -194,6 +244,15 @@ class Solution:
         return _Names(self)[leaf.key]
 
 
+def _full(x: Tensor, variable: Retrieved) -> Tensor:
+    """All entries of a variable, of which x may hold only those that are free of each other."""
+    own = x[:, variable.start : variable.start + variable.size]
+    if variable.source is None:
+        return own
+    at = torch.from_numpy(variable.source.array + 1).to(x.device)
+    return torch.cat([own.new_zeros(x.shape[0], 1), own], 1).index_select(1, at)
+
+
 class _Names(dict[str, str]):
     """Names of leaves by key, with an error that says what is unknown."""
 
@@ -201,17 +260,19 @@ class _Names(dict[str, str]):
         super().__init__(solution.context.leaves)
 
     def __missing__(self, key: str) -> str:
-        raise InputError(f"a variable or parameter of another model was asked for; this one has {', '.join(self.values())}")
+        why = f"leaves are told apart by identity, not by name; this model has {listed(self.values())}"
+        mend = "ask by name, as a string, or with the very objects that the problem was written with"
+        raise input_error("I11", "a variable or parameter of another model was asked for", why, mend)
 
 
 def _unflatten(children: Any, context: Any) -> Solution:
-    raw, data, constant, slots, inputs = children
-    return Solution(raw, data, constant, slots, inputs, context)
+    raw, data, constant, slots, inputs, given = children
+    return Solution(raw, data, constant, slots, inputs, given, context)
 
 
 pytree.register_pytree_node(
     Solution,
-    lambda s: ([s.raw, s.data, s.constant, s.slots, s.inputs], s.context),
+    lambda s: ([s.raw, s.data, s.constant, s.slots, s.inputs, s.given], s.context),
     _unflatten,
     serialized_type_name="karush.Solution",
 )

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from .data import QPData, QPSolution
-from .failure import InputError, SolveError
+from .failure import SolveError, input_error
+from .flags import Conditioning
+from .flags import conditioning as conditioning_of
 from .inputs import joint_batch, solve_dtype_of
 from .options import Options
 from .solve import solve
+from .warm import Previous, start_of
 
 Shape = tuple[int, ...]
 
@@ -35,6 +38,9 @@ def solve_qp(
     on_failure: Literal["raise", "return", "nan"] = "raise",
     accept: Literal["solved", "inaccurate"] = "inaccurate",
     regularize: float = 0.0,
+    smoothing: float = 0.0,
+    backend: Literal["auto", "cpu", "torch"] = "auto",
+    warm_start: Previous | None = None,
 ) -> QPSolution:
     """Solve batches of convex quadratic programs, differentiably.
 
@@ -45,18 +51,72 @@ def solve_qp(
     gradient is the sum over the batch. Q is read as (Q + Q')/2. h and ub may hold +inf, lb -inf: no such constraint.
 
     Results carry the joint batch shape and the promoted floating dtype of the arguments; inside, float64 is used where the device
-    has it. Options are those of ``Options``. Raises InputError before any work, SolveError if an item fails and ``on_failure`` is
-    "raise".
+    has it. ``warm_start``: the solution of an earlier call with similar data. Options are those of ``Options``. Raises InputError
+    before any work, SolveError if an item fails and ``on_failure`` is "raise".
     """
-    options = Options(eps, eps_abs, max_iter, on_failure, accept, regularize)
+    options = Options(eps, eps_abs, max_iter, on_failure, accept, regularize, smoothing, backend)
+    data, batch, dtype = _posed({"Q": Q, "p": p, "G": G, "h": h, "A": A, "b": b}, {"lb": lb, "ub": ub})
+    size = math.prod(batch)
+    try:
+        solution = solve(data, replace(options, precision=dtype), warm_start=start_of(warm_start, data.sizes, size, data.p))
+    except SolveError as error:
+        raise SolveError(_shaped(error.solution, batch, dtype), error.indices, error.status) from None
+    if len(batch) == 1 and dtype == data.Q.dtype:
+        return solution
+    shaped: QPSolution = _shaped(solution, batch, dtype)
+    return shaped
+
+
+def conditioning(
+    solution: QPSolution,
+    Q: Tensor,
+    p: Tensor,
+    G: Tensor | None = None,
+    h: Tensor | None = None,
+    A: Tensor | None = None,
+    b: Tensor | None = None,
+    *,
+    lb: Tensor | float | None = None,
+    ub: Tensor | float | None = None,
+    regularize: float = 0.0,
+) -> Conditioning:
+    """How regular the solutions of ``solve_qp`` are: flags, reciprocal condition number and margin of each item.
+
+    Takes the arguments of that call: with ``problem = (Q, p, G, h)`` and ``solution = kr.solve_qp(*problem)``, it is
+    ``kr.conditioning(solution, *problem)``; ``regularize`` as there. Nothing is solved, nothing differentiated. Raises InputError
+    as ``solve_qp`` does, and where the two do not belong together.
+    """
+    data, batch, _ = _posed({"Q": Q, "p": p, "G": G, "h": h, "A": A, "b": b}, {"lb": lb, "ub": ub})
+    n, m, k = data.sizes
+    got = tuple(solution.status.shape), (solution.x.shape[-1], solution.z.shape[-1], solution.y.shape[-1])
+    if got != (batch, (n, m, k)):
+        why = f"they pose problems of batch shape {batch} with (n, m, k) = {n, m, k}; the solution has {got[0]} and {got[1]}"
+        mend = "pass the arguments that it was solved with"
+        raise input_error("I12", "a solution of other problems", why, mend, at=(0, "solution"))
+
+    def flat(value: Any) -> Any:
+        if is_dataclass(value) and not isinstance(value, type):
+            return replace(value, **{f.name: flat(getattr(value, f.name)) for f in fields(value)})
+        part = value.detach().reshape(math.prod(batch), *value.shape[len(batch) :])
+        return part.to(data.Q.dtype) if part.dtype.is_floating_point else part
+
+    Q = data.Q.detach() + regularize * torch.eye(n, dtype=data.Q.dtype, device=data.Q.device)
+    found = conditioning_of(replace(data, Q=Q), flat(solution))
+    return Conditioning(*(part.reshape(batch) for part in (found.flags, found.rcond, found.margin)))
+
+
+def _posed(blocks: Mapping[str, Any], sides: Mapping[str, Any]) -> tuple[QPData, Shape, torch.dtype]:
+    """Checked arguments with one flat batch axis in the dtype that is solved in; the joint batch, and the dtype of results."""
+    G, h, A, b = (blocks[name] for name in ("G", "h", "A", "b"))
     for left, right in ((("G", G), ("h", h)), (("A", A), ("b", b))):
         for (name, given), (other, partner) in ((left, right), (right, left)):
             if given is None and partner is not None:
-                raise InputError(f"argument {name}: expected a tensor because {other} is given, got None")
-    blocks = {"Q": Q, "p": p, "G": G, "h": h, "A": A, "b": b}
+                why = "constraints come as pairs: Gx <= h and Ax = b"
+                title = f"argument {name}: expected a tensor because {other} is given, got None"
+                raise input_error("I16", title, why, f"pass {name}, or leave {other} out as well", at=_at(other))
     tensors = {name: _checked(name, value) for name, value in blocks.items() if value is not None or name in ("Q", "p")}
     reference = tensors["Q"]
-    bounds = {name: _bound(name, value, reference) for name, value in (("lb", lb), ("ub", ub)) if value is not None}
+    bounds = {name: _bound(name, value, reference) for name, value in sides.items() if value is not None}
     tensors.update(bounds)
     _same_device(tensors)
     dtype = reference.dtype
@@ -82,19 +142,23 @@ def solve_qp(
         flat("Q"), flat("p"), flat("G", 0, n), flat("h", 0), flat("A", 0, n), flat("b", 0),
         *(flat(name) if name in bounds else None for name in ("lb", "ub")),
     ).expanded_to(size)  # fmt: skip
-    try:
-        solution = solve(data, replace(options, precision=dtype))
-    except SolveError as error:
-        raise SolveError(_shaped(error.solution, batch, dtype), error.indices, error.status) from None
-    shaped: QPSolution = _shaped(solution, batch, dtype)
-    return shaped
+    return data, batch, dtype
+
+
+def _at(name: str) -> tuple[str | int, ...]:
+    """Where a call of solve_qp has an argument."""
+    order = ("Q", "p", "G", "h", "A", "b")
+    return (name, order.index(name)) if name in order else (name,)
 
 
 def _checked(name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor):
-        raise InputError(f"argument {name}: expected a tensor, got {type(value).__name__}")
+        title = f"argument {name}: expected a tensor, got {type(value).__name__}"
+        raise input_error("I09", title, "solve_qp takes torch tensors as they are", f"write torch.as_tensor({name})", at=_at(name))
     if not value.dtype.is_floating_point:
-        raise InputError(f"argument {name}: expected a floating dtype, got {value.dtype}; convert it with {name}.double()")
+        title = f"argument {name}: expected a floating dtype, got {value.dtype}"
+        why = "the problem is solved in the dtype of its data, and integers have no fractions"
+        raise input_error("I07", title, why, f"convert it: {name}.double()", at=_at(name))
     return value
 
 
@@ -109,7 +173,9 @@ def _bound(name: str, value: Any, reference: Tensor) -> Tensor:
 def _same_device(tensors: Mapping[str, Tensor]) -> None:
     if len({tensor.device for tensor in tensors.values()}) > 1:
         listed = ", ".join(f"{name} on {tensor.device}" for name, tensor in tensors.items())
-        raise InputError(f"arguments are on different devices: {listed}")
+        why = "a problem is solved where its data are, and nothing is copied between devices behind your back"
+        mend = f'move them to one device: .to("{tensors["Q"].device}")'
+        raise input_error("I08", "arguments are on different devices", why, mend, label=listed)
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Shape], int]:
@@ -118,10 +184,14 @@ def _shapes(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Shape], int]:
     for name, tensor in tensors.items():
         least = 2 if name in matrices else 1
         if tensor.dim() < least:
-            raise InputError(f"argument {name}: expected at least {least} dimensions, got shape {tuple(tensor.shape)}")
+            title = f"argument {name}: expected at least {least} dimensions, got shape {tuple(tensor.shape)}"
+            why = "matrices have two dimensions, vectors one; batch dimensions stand in front"
+            mend = f"write torch.diag({name})" if name == "Q" else f"write {name}.unsqueeze(0)"
+            raise input_error("I05", title, why, mend, at=_at(name))
     n = tensors["Q"].shape[-1]
     if n == 0:
-        raise InputError(f"argument Q: expected at least one variable, got shape {tuple(tensors['Q'].shape)}")
+        title = f"argument Q: expected at least one variable, got shape {tuple(tensors['Q'].shape)}"
+        raise input_error("I05", title, "without variables there is nothing to choose", "check what made Q", at=_at("Q"))
     m, k = (tensors[name].shape[-2] if name in tensors else 0 for name in ("G", "A"))
     expected = {
         "Q": (n, n), "p": (n,), "G": (m, n), "h": (m,), "A": (k, n), "b": (k,), "lb": (n,), "ub": (n,),
@@ -131,7 +201,11 @@ def _shapes(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Shape], int]:
         tail = expected[name]
         got = tuple(tensor.shape)
         if got[-len(tail) :] != tail:
-            raise InputError(f"argument {name}: expected shape batch + {tail} (n={n}, m={m}, k={k}), got {got}")
+            title = f"argument {name}: expected shape batch + {tail} (n={n}, m={m}, k={k}), got {got}"
+            why = "Q (n, n) states n, G (m, n) states m, A (k, n) states k; all others must agree"
+            turned = len(tail) == 2 and got[-2:] == tail[::-1]
+            mend = f"turn the matrix: {name}.mT" if turned else f"check {name}, and what states its size"
+            raise input_error("I05", title, why, mend, at=_at(name), label=str(got))
         batches[name] = got[: -len(tail)]
     return batches, n
 

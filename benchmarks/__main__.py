@@ -1,7 +1,7 @@
 """`python -m benchmarks`: every benchmark of this folder."""
 
-from benchmarks import language, qp_vs_qpth
+from benchmarks import language, qp_vs_peers
 
 if __name__ == "__main__":
-    qp_vs_qpth.main()
+    qp_vs_peers.main()
     language.main(15)

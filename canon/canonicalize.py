@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..dsl.expression import Expression
 from ..dsl.printing import constraint_text
 from ..dsl.problem import Problem
 from .expand import expand
@@ -14,16 +15,21 @@ from .extract import extract
 from .param_qp import ParamQP
 from .program import Functions
 from .simplify import simplify
+from .soften import shift
 from .stuff import stuff
 
 
 @dataclass(frozen=True)
 class Canonical:
-    """The canonical problem; the user's functions by the names its program uses, and these names by key."""
+    """The canonical problem; the user's functions by the names its program uses, and these names by key.
+
+    ``shifts``: what the multipliers of some soft constraints hold besides those of their rows, by constraint.
+    """
 
     qp: ParamQP
     functions: Functions
     function_names: dict[str, str]
+    shifts: dict[str, Expression]
 
 
 def canonicalize(problem: Problem) -> Canonical:
@@ -36,6 +42,7 @@ def canonicalize(problem: Problem) -> Canonical:
     texts = {name: constraint_text(constraint, names) for name, constraint in problem.constraints.items()}
     stuffed = stuff(extracted, problem, texts)
     stuffed.verify("stuff")
-    simplified = simplify(stuffed, extracted.columns)
+    simplified = simplify(stuffed)
     simplified.verify("simplify")
-    return Canonical(simplified, extracted.functions, extracted.function_names)
+    shifts = {name: part for name, constraint in problem.constraints.items() if (part := shift(constraint)) is not None}
+    return Canonical(simplified, extracted.functions, extracted.function_names, shifts)

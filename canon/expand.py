@@ -16,18 +16,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from ..dsl.atoms import reduced
+from ..dsl.constraint import Constraint
 from ..dsl.curvature import Form
 from ..dsl.diagnostics import InternalError
-from ..dsl.expression import Expression, apply
+from ..dsl.expression import Constant, Expression, apply
+from ..dsl.facts import is_fact, is_settled
 from ..dsl.leaves import Variable
 from ..dsl.printing import text
 from ..dsl.problem import Problem
+from ..dsl.soft import Soft
 from ..dsl.walk import postorder
+from .factors import Floats
+from .soften import soften
 
 
 @dataclass(frozen=True)
 class Square:
-    """``value`` stands for E² elementwise, or for E' P E where P is given."""
+    """``value`` stands for E² elementwise, or for E' P E where P is given, of every vector along the last axis of E."""
 
     value: Variable
     E: Expression
@@ -36,13 +44,18 @@ class Square:
 
 @dataclass
 class Expanded:
-    """The problem with affine rows. Rows are named after the user's constraint, or None for rows of an expansion."""
+    """The problem with affine rows. Rows are named after the user's constraint, or None for rows of an expansion.
+
+    ``active``: for some named rows, where they exist. ``facts``: constraints without variables, to be checked of the data.
+    """
 
     variables: dict[str, Variable]
     objective: Expression
     squares: list[Square] = field(default_factory=list)
     equalities: list[tuple[str | None, Expression]] = field(default_factory=list)
     inequalities: list[tuple[str | None, Expression]] = field(default_factory=list)
+    active: dict[str, Expression] = field(default_factory=dict)
+    facts: dict[str, Constraint] = field(default_factory=dict)
 
     def verify(self) -> None:
         """Everything is affine."""
@@ -65,8 +78,22 @@ def expand(problem: Problem) -> Expanded:
     """Replace atoms by variables and rows. A Maximize becomes the minimisation of the negative."""
     objective = problem.objective.expression
     result = Expanded(dict(problem.variables), objective if problem.objective.sign > 0 else -objective)
-    rows = [(name, constraint.op, constraint.residual) for name, constraint in problem.constraints.items()]
     affine = _Rewriter(result)
+    rows = []
+    for name, constraint in problem.constraints.items():
+        op, row = constraint.op, constraint.residual
+        if is_fact(constraint):
+            result.facts |= {} if is_settled(constraint) else {name: constraint}
+            continue
+        if isinstance(constraint, Soft):
+            price, softened = soften(constraint, affine.fresh)
+            result.objective = result.objective + price
+            if softened is None:
+                continue
+            op, row = "<=", softened
+        if constraint.active is not None:
+            result.active[name] = constraint.active
+        rows.append((name, op, row))
     affine.rewrite([result.objective, *(row for _, _, row in rows)])
     result.objective = affine.of(result.objective)
     for name, op, row in rows:
@@ -109,14 +136,20 @@ class _Rewriter:
         self.result.inequalities.append((None, smaller - larger))
 
     def square(self, E: Expression, P: Expression | None) -> Expression:
-        value = Variable(E.shape if P is None else ())
+        value = Variable(E.shape if P is None else E.shape[:-1])
         value.name = f"<square {len(self.result.squares)}>"
         self.result.squares.append(Square(value, E, P))
         return value
 
 
+# Signs are known before numbers are, and spare rows: |x| is x where x >= 0, and in max(x, 0) a nonpositive x never shows.
+
+
 def _abs(problem: _Rewriter, node: Expression, x: Expression) -> Expression:
     """t >= x, t >= -x"""
+    sign = node.args[0].sign
+    if sign.nonneg or sign.nonpos:
+        return x if sign.nonneg else -x
     t = problem.fresh("abs", node.shape)
     problem.at_most(x, t)
     problem.at_most(-x, t)
@@ -126,18 +159,74 @@ def _abs(problem: _Rewriter, node: Expression, x: Expression) -> Expression:
 def _max(problem: _Rewriter, node: Expression, x: Expression) -> Expression:
     """t >= x_i for every entry of the reduced axes"""
     t = problem.fresh("max", node.shape)
-    axis = node.data["axis"]
-    kept = tuple(1 if axis is None or i in axis else size for i, size in enumerate(x.shape))
-    problem.at_most(x, apply("broadcast_to", t.reshape(kept), shape=x.shape))
+    problem.at_most(x, _spread(t, node, x.shape))
     return t
+
+
+def _spread(t: Expression, node: Expression, shape: tuple[int, ...]) -> Expression:
+    """A value of a reduction beside every entry that it reduces."""
+    kept = reduced(shape, node.data["axis"], keepdims=True)
+    return apply("broadcast_to", t.reshape(kept), shape=shape)
 
 
 def _maximum(problem: _Rewriter, node: Expression, *xs: Expression) -> Expression:
     """t >= x, t >= y, ..."""
+    signs = [argument.sign for argument in node.args]
+    if any(sign.nonneg for sign in signs):
+        largest = max(range(len(signs)), key=lambda i: (signs[i].nonneg, not signs[i].nonpos))
+        xs = tuple(x for i, (x, sign) in enumerate(zip(xs, signs, strict=True)) if i == largest or not sign.nonpos)
+    if len(xs) == 1:
+        return xs[0]
     t = problem.fresh("max", node.shape)
     for x in xs:
         problem.at_most(x, t)
     return t
+
+
+def _ptp(problem: _Rewriter, node: Expression, x: Expression) -> Expression:
+    """a + b with a >= x_i, b >= -x_i"""
+    return _max(problem, node, x) + _max(problem, node, -x)
+
+
+def _cummax(problem: _Rewriter, node: Expression, x: Expression) -> Expression:
+    """t_i >= x_i, t_i >= t_{i-1}"""
+    t = problem.fresh("max", node.shape)
+    problem.at_most(x, t)
+    before = (slice(None),) * node.data["axis"]
+    problem.at_most(t[(*before, slice(None, -1))], t[(*before, slice(1, None))])
+    return t
+
+
+def _sum_largest(problem: _Rewriter, node: Expression, x: Expression, k: Expression) -> Expression:
+    """k t + sum of u with u >= x - t, u >= 0: the k-th largest entry is a best t, and u is what others have above it"""
+    t, u = problem.fresh("kth", node.shape), problem.fresh("above", x.shape, nonneg=True)
+    problem.at_most(x - _spread(t, node, x.shape), u)
+    return k * t + u.sum(node.data["axis"], node.data["keepdims"])
+
+
+def _dotsort(problem: _Rewriter, node: Expression, x: Expression, w: Expression) -> Expression:
+    """The best order is an assignment; its dual is: sum of t_i plus sum of c_j q_j with t_i + q_j >= x_i w_j for all i, j
+
+    Weights that are equal share one q_j with their number c_j. Adding to all t what is taken from all q changes nothing, so the q
+    of the most frequent weight is 0.
+    """
+    weights: Expression = w
+    counts: Floats = np.ones(w.size)
+    missing = x.size - w.size
+    if isinstance(w, Constant):
+        values, number = np.unique(np.pad(w.value, (0, missing)), return_counts=True)
+        order = np.argsort(-number, kind="stable")
+        weights, counts = Constant(values[order]), number[order].astype(np.float64)
+    elif missing:
+        weights, counts = apply("concatenate", np.zeros(1), w, axis=0), np.append(float(missing), counts)
+    t = problem.fresh("share", x.shape)
+    problem.at_most(weights[0] * x, t)
+    if len(counts) == 1:
+        return t.sum()
+    q, shape = problem.fresh("price", (len(counts) - 1,)), (len(counts) - 1, x.size)
+    products = apply("matmul", weights[1:].reshape(-1, 1), x.reshape(1, -1))
+    problem.at_most(products, Expression.elementwise("add", q.reshape(-1, 1), apply("broadcast_to", t, shape=shape)))
+    return t.sum() + Constant(counts[1:]) @ q
 
 
 def _square(problem: _Rewriter, node: Expression, x: Expression) -> Expression:
@@ -158,6 +247,10 @@ EPIGRAPHS: dict[str, Callable[..., Expression]] = {
     "abs": _abs,
     "max": _max,
     "maximum": _maximum,
+    "ptp": _ptp,
+    "cummax": _cummax,
+    "sum_largest": _sum_largest,
+    "dotsort": _dotsort,
     "square": _square,
     "quad_form": _quad_form,
     "huber": _huber,

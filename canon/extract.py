@@ -25,33 +25,52 @@ from ..dsl.expression import Constant, Expression
 from ..dsl.leaves import Variable
 from ..dsl.walk import postorder
 from .expand import Expanded
-from .factors import ONE, Affine, Entries, Factor, Fixed, Floats, Index, diagonal, fixed, identity, total
+from .factors import ONE, Affine, Entries, Factor, Fixed, Floats, Index, diagonal, fixed, identity, selection, total
 from .linear import MATRICES, MOVES, positions
 from .program import Builder, Functions, Program
 
 
 @dataclass(frozen=True)
 class Column:
-    """A variable: its name, shape and declared sign, found by ``key``."""
+    """A variable: its name and shape, found by ``key``; the bounds of the entries that are chosen.
+
+    ``source``: where each entry stands among those that are chosen, -1 for a zero; None where all are.
+    """
 
     name: str
     key: str
     shape: Shape
-    nonneg: bool
-    nonpos: bool
+    lower: Affine | None
+    upper: Affine | None
+    source: Index | None
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape))
+        return int(np.prod(self.shape)) if self.source is None else int(self.source.max(initial=-1)) + 1
 
 
 @dataclass(frozen=True)
 class Row:
-    """A block of rows, affine == 0 or affine <= 0, named after the user's constraint or not at all."""
+    """A block of rows, affine == 0 or affine <= 0, named after the user's constraint or not at all.
+
+    ``active`` is 0 for rows that do not exist; None where all do.
+    """
 
     name: str | None
     shape: Shape
     affine: Affine
+    active: Affine | None
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A constraint without variables: the slots of its sides, and of where it is meant."""
+
+    name: str
+    op: str
+    left: int
+    right: int
+    active: int | None
 
 
 @dataclass(frozen=True)
@@ -72,6 +91,7 @@ class Extracted:
     quadratics: tuple[Quadratic, ...]
     equalities: tuple[Row, ...]
     inequalities: tuple[Row, ...]
+    facts: tuple[Fact, ...]
     program: Program
     functions: Functions
     function_names: dict[str, str]
@@ -109,19 +129,32 @@ def extract(expanded: Expanded, names: Mapping[str, str]) -> Extracted:
         Quadratic(
             Affine(1, {key: objective.terms[key]}),
             reader.read(square.E),
-            None if square.P is None else reader.coefficient_matrix(square.P),
+            None if square.P is None else reader.middle(square.P, square.E.size),
         )
         for key, square in values.items()
         if key in objective.terms
     )
     linear = Affine(1, {key: terms for key, terms in objective.terms.items() if key not in values})
-    columns = (Column(name, v.key, v.shape, v.attributes.nonneg, v.attributes.nonpos) for name, v in expanded.variables.items())
+    columns = tuple(reader.column(name, variable) for name, variable in expanded.variables.items())
+
+    def rows(named: list[tuple[str | None, Expression]]) -> tuple[Row, ...]:
+        active = {name: reader.read(condition) for name, condition in expanded.active.items()}
+        return tuple(Row(name, row.shape, reader.read(row), active.get(name or "")) for name, row in named)
+
+    def slot(expression: Expression | None) -> int | None:
+        return None if expression is None else reader.builder.lower(expression)
+
+    facts = [
+        Fact(name, c.op, reader.builder.lower(c.left), reader.builder.lower(c.right), slot(c.active))
+        for name, c in expanded.facts.items()
+    ]
     return Extracted(
-        tuple(columns),
+        columns,
         linear,
         quadratics,
-        tuple(Row(name, row.shape, reader.read(row)) for name, row in expanded.equalities),
-        tuple(Row(name, row.shape, reader.read(row)) for name, row in expanded.inequalities),
+        rows(expanded.equalities),
+        rows(expanded.inequalities),
+        tuple(facts),
         reader.builder.finish(()),
         reader.builder.functions,
         reader.builder.function_names,
@@ -141,6 +174,10 @@ class _Reader:
                 self.done[id(node)] = node, self._one(node)
         return self.done[id(root)][1]
 
+    def column(self, name: str, variable: Variable) -> Column:
+        lower, upper = (None if side is None else self.read(side) for side in variable.box)
+        return Column(name, variable.key, variable.shape, lower, upper, variable.places)
+
     def _argument(self, node: Expression) -> Affine:
         if id(node) not in self.done:
             self.done[id(node)] = node, self._one(node)
@@ -148,7 +185,9 @@ class _Reader:
 
     def _one(self, node: Expression) -> Affine:
         if isinstance(node, Variable):
-            return Affine(node.size, {node.key: ((identity(node.size),),)})
+            places = node.places
+            entries = identity(node.size) if places is None else selection(places, int(places.max(initial=-1)) + 1)
+            return Affine(node.size, {node.key: ((entries,),)})
         if node.form is Form.CONSTANT:
             return Affine(node.size, {} if _is_zero(node) else {ONE: ((self._column(node),),)})
         assert node.atom is not None
@@ -195,13 +234,18 @@ class _Reader:
         at = np.arange(node.size)
         return Entries(slot, at, np.zeros_like(at), source, weight, (node.size, 1))
 
-    def coefficient_matrix(self, P: Expression) -> Factor:
-        """A matrix without variables as a factor of its own shape."""
+    def middle(self, P: Expression, size: int) -> Factor:
+        """The matrix between the vectors of E, one after the other: P on the diagonal for each of them, or each one's own."""
+        n = P.shape[-1]
+        count = size // n if n else 0
         if isinstance(P, Constant):
-            return fixed((P.value + P.value.T) / 2)
+            symmetric = np.broadcast_to((P.value + np.swapaxes(P.value, -1, -2)) / 2, (count, n, n))
+            return fixed(sparse.block_diag(list(symmetric)) if count else sparse.csr_array((0, 0)))
         slot, source, weight = self._flat(P)
-        rows, cols = np.divmod(np.arange(P.size), P.shape[1])
-        return Entries(slot, rows, cols, source, weight, (P.shape[0], P.shape[1]))
+        entry = np.broadcast_to(np.arange(P.size).reshape(P.shape), (count, n, n)).reshape(-1)
+        vector, within = np.divmod(np.arange(count * n * n), n * n)
+        rows, cols = np.divmod(within, n)
+        return Entries(slot, vector * n + rows, vector * n + cols, source[entry], weight[entry], (size, size))
 
     def _flat(self, node: Expression) -> tuple[int, Index, Floats]:
         """The slot that holds the entries of a variable-free node, where each of them is, and its factor."""

@@ -26,11 +26,12 @@ from .program import Program
 
 @dataclass(frozen=True)
 class Input:
-    """A parameter as the user declared it."""
+    """A parameter as the user declared it; ``default`` is used where a call passes nothing."""
 
     name: str
     shape: Shape
     attributes: Attributes
+    default: Frozen | None = None
 
 
 @dataclass(frozen=True)
@@ -43,21 +44,59 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Assumption:
+    """A constraint without variables, verified per item at run time: the slots of its sides, and of where it is meant."""
+
+    name: str
+    op: str
+    left: int
+    right: int
+    active: int | None
+    text: str
+
+
+@dataclass(frozen=True)
 class Retrieved:
-    """A user's variable: entries ``start`` onward of x."""
+    """A user's variable: entries ``start`` onward of x, ``size`` of them.
+
+    ``source``: for each entry of the variable, in C order, which of these it is, -1 for a zero; None where all are, in order.
+    """
 
     name: str
     shape: Shape
     start: int
+    source: Frozen | None = None
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape))
+        return int(np.prod(self.shape)) if self.source is None else int(self.source.array.max(initial=-1)) + 1
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Columns that are 0 where a row or bound does not exist for an item; None where all always do.
+
+    ``G`` holds for the rows of G and h, ``A`` for those of A and b.
+    """
+
+    G: Block | None = None
+    A: Block | None = None
+    lb: Block | None = None
+    ub: Block | None = None
+
+    @property
+    def blocks(self) -> Mapping[str, Block]:
+        """Those that are there, by letter."""
+        named = {"G": self.G, "A": self.A, "lb": self.lb, "ub": self.ub}
+        return {name: block for name, block in named.items() if block is not None}
 
 
 @dataclass(frozen=True)
 class Multiplier:
-    """A user's constraint: its multiplier is weight * [y; z; z_lb; z_ub][source]. ``text`` is the constraint, printed."""
+    """A user's constraint: its multiplier is weight * [y; z; z_lb; z_ub][source], or zero where ``source`` is empty.
+
+    ``text`` is the constraint, printed.
+    """
 
     name: str
     shape: Shape
@@ -66,7 +105,10 @@ class Multiplier:
     text: str
 
 
-@dataclass(frozen=True, eq=False)
+NAMED = 12  # inputs and variables that a repr names
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class ParamQP:
     """The canonical parametric problem. ``sign`` is -1 where the user maximises."""
 
@@ -86,6 +128,9 @@ class ParamQP:
     sign: int
     variables: tuple[Retrieved, ...]
     multipliers: tuple[Multiplier, ...]
+    assumptions: tuple[Assumption, ...] = ()
+    gates: Gates = Gates()
+    expansions: tuple[Retrieved, ...] = ()  # what stands in place of atoms, such as t >= |x|; named <atom number>
 
     @property
     def n(self) -> int:
@@ -134,9 +179,18 @@ class ParamQP:
             for entries in block.entries:
                 if entries.source.max(initial=-1) >= self.program.sizes[entries.slot]:
                     raise InternalError(f"{stage}: {name} reads beyond slot {entries.slot}\n{self}")
+        for name, block in self.gates.blocks.items():
+            if block.shape != (wanted[name][0], 1) or any(slot >= len(self.program.steps) for slot in block.slots):
+                raise InternalError(f"{stage}: the gate of {name} does not fit\n{self}")
         for multiplier in self.multipliers:
             if multiplier.source.array.max(initial=-1) >= k + m + 2 * n:
                 raise InternalError(f"{stage}: the multiplier of {multiplier.name} does not exist\n{self}")
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{i.name}{i.shape}" for i in self.inputs[:NAMED]) + (", ..." if len(self.inputs) > NAMED else "")
+        variables = ", ".join(f"{v.name}{v.shape}" for v in self.variables[:NAMED])
+        more = ", ..." if len(self.variables) > NAMED else ""
+        return f"ParamQP(n={self.n}, m={self.m}, k={self.k}; {inputs} -> {variables}{more})"
 
     def __str__(self) -> str:
         sizes = self.program.sizes
@@ -144,9 +198,11 @@ class ParamQP:
         lines += [f"input      {i.name} {i.shape} {' '.join(i.attributes.declared)}".rstrip() for i in self.inputs]
         lines += [f"program    {line}" for line in str(self.program).splitlines()]
         lines += [f"check      %{check.slot} {' '.join(check.attributes.declared)}" for check in self.checks]
+        lines += [f"assumed    {fact.name}: {fact.text}" for fact in self.assumptions]
         lines += [f"{name:<10} {block.shape} {block.describe(sizes)}" for name, block in self.blocks.items()]
+        lines += [f"exists     {name} {block.describe(sizes)}" for name, block in self.gates.blocks.items()]
         lines += [f"gram       {gram.describe(sizes)}" for gram in self.grams]
-        lines += [f"variable   {v.name} {v.shape} = x[{v.start}:{v.start + v.size}]" for v in self.variables]
+        lines += [f"variable   {v.name} {v.shape} = x[{v.start}:{v.start + v.size}]" for v in (*self.variables, *self.expansions)]
         lines += [f"multiplier {d.name} {d.shape} = {self._rows(d)}" for d in self.multipliers]
         return "\n".join(lines)
 

@@ -21,9 +21,21 @@ from ..dsl.expression import Constant, Expression
 from ..dsl.keys import Frozen
 from ..dsl.leaves import Parameter, Variable
 from ..dsl.printing import constant_text
+from ..dsl.sign import Attributes
 from ..dsl.walk import postorder
 
 Functions = dict[str, Callable[..., Any]]
+
+
+# Operations that people write between or beside their arguments.
+INFIX = {
+    "multiply": "{} * {}",
+    "matmul": "{} @ {}",
+    "negate": "-{}",
+    "transpose": "{}.T",
+    "broadcast_to": "{}",
+    "reciprocal": "1 / {}",
+}
 
 
 @dataclass(frozen=True)
@@ -69,8 +81,13 @@ class Program:
             return str(dict(step.data)["name"])
         if step.op == "constant":
             return constant_text(dict(step.data)["value"].array)
-        name = dict(step.data).get("callable", step.op)
-        return f"{name}({', '.join(self.text(argument) for argument in step.args)})"
+        inner = [self.text(argument) for argument in step.args]
+        held = [f"({one})" if " " in one and not one.endswith(")") else one for one in inner]
+        if step.op == "add":
+            return " + ".join(inner).replace(" + -", " - ")
+        if step.op in INFIX:
+            return INFIX[step.op].format(*held)
+        return f"{dict(step.data).get('callable', step.op)}({', '.join(inner)})"
 
     def verify(self) -> None:
         """Slots are written before they are read."""
@@ -137,4 +154,6 @@ class Builder:
 
 
 def _datum(value: Any) -> str:
+    if isinstance(value, Attributes):
+        return "+".join(value.declared)
     return f"{value.array.shape}" if isinstance(value, Frozen) else str(value) if not isinstance(value, np.ndarray) else "array"

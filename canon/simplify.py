@@ -1,17 +1,17 @@
 """Pass 4, simplify: rows of G that bound a single variable by a constant coefficient become bounds.
 
-    expects    ParamQP with all inequalities as rows, declared signs of variables beside it
+    expects    ParamQP with all inequalities as rows; lb and ub are the declared bounds
     promises   ParamQP whose bounds are native: lb <= x <= ub
 
 A row a x_j <= h with a constant is x_j <= h/a for a > 0 and x_j >= h/a for a < 0. Each side of a variable takes the first such
-row; further ones stay rows. A declared sign is a bound too: it fills a side that no row has taken.
+row; further ones stay rows. Declared bounds come first: of two constants the stricter is kept, and where a parameter takes part, or
+the row does not exist for every item, the declared bound has the side and the row stays.
 
 The way home: z of a moved row is z_ub_j / |a| or z_lb_j / |a|, since both multiply the same gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,9 +20,8 @@ from scipy import sparse
 
 from ..dsl.keys import Frozen
 from .blocks import Block
-from .extract import Column
 from .factors import Floats, Index, selection
-from .param_qp import Multiplier, ParamQP
+from .param_qp import Gates, Multiplier, ParamQP
 
 
 @dataclass(frozen=True)
@@ -34,21 +33,25 @@ class _Side:
     a: Floats
 
 
-def simplify(problem: ParamQP, columns: Sequence[Column]) -> ParamQP:
-    """Move single-variable rows and declared signs into lb and ub."""
-    declared_lb = np.repeat([0.0 if c.nonneg else -np.inf for c in columns], [c.size for c in columns])
-    declared_ub = np.repeat([0.0 if c.nonpos else np.inf for c in columns], [c.size for c in columns])
-    lower, upper = _side(problem, -1, declared_lb), _side(problem, 1, declared_ub)
+def simplify(problem: ParamQP) -> ParamQP:
+    """Move single-variable rows into lb and ub."""
+    lower, upper = _side(problem, -1), _side(problem, 1)
     moved = np.concatenate([lower.rows, upper.rows])
     kept = np.setdiff1d(np.arange(problem.m), moved)
     keep = selection(kept, problem.m).matrix
-    lb, ub = _bound(problem.h, lower, declared_lb), _bound(problem.h, upper, declared_ub)
+    gate = problem.gates.G
+    gates = problem.gates
+    if gate is not None:
+        always = Block(sparse.csr_array(np.ones((problem.n, 1))))
+        lb, ub = (_open(_bound(gate, replace(side, a=np.ones(len(side.a))), always)) for side in (lower, upper))
+        gates = Gates(_open(gate.times(keep)), gates.A, lb, ub)
     return replace(
         problem,
         G=problem.G.times(keep),
         h=problem.h.times(keep),
-        lb=lb,
-        ub=ub,
+        lb=_bound(problem.h, lower, problem.lb or _nothing(problem.n, -np.inf)),
+        ub=_bound(problem.h, upper, problem.ub or _nothing(problem.n, np.inf)),
+        gates=gates,
         multipliers=tuple(_home(multiplier, problem, kept, lower, upper) for multiplier in problem.multipliers),
     )
 
@@ -66,14 +69,18 @@ def _home(multiplier: Multiplier, problem: ParamQP, kept: Index, lower: _Side, u
     return replace(multiplier, source=Frozen(place[source]), weight=Frozen(multiplier.weight.array * weight[source]))
 
 
-def _side(problem: ParamQP, direction: int, declared: Floats) -> _Side:
+def _side(problem: ParamQP, direction: int) -> _Side:
     """The first row of each variable that bounds it in this direction."""
     G = problem.G.constant
     single = (np.diff(G.indptr) == 1) & ~_parametric_rows(problem.G)
     rows = np.flatnonzero(single)
     variables, a = G.indices[G.indptr[rows]].astype(np.int64), G.data[G.indptr[rows]]
-    # A constant row weaker than the declared sign stays a row: the box already holds the stronger bound.
+    block = problem.lb if direction < 0 else problem.ub
+    declared = np.full(problem.n, direction * np.inf) if block is None else _constant_entries(block, np.arange(problem.n))
+    # A row weaker than the declared bound stays a row: the box already holds the stronger one.
     value = _constant_entries(problem.h, rows) / a
+    if problem.gates.G is not None:
+        value[_constant_entries(problem.gates.G, rows) != 1] = np.nan
     stronger = np.isinf(declared[variables]) | (direction * value <= direction * declared[variables])
     fits = (np.sign(a) == direction) & stronger
     rows, variables, a = rows[fits], variables[fits], a[fits]
@@ -97,13 +104,22 @@ def _constant_entries(h: Block, rows: Index) -> Floats:
     return np.asarray(dense[rows])
 
 
-def _bound(h: Block, side: _Side, declared: Floats) -> Block | None:
+def _bound(h: Block, side: _Side, declared: Block) -> Block | None:
     """The side as a column over all variables; what no row bounds keeps the declared value."""
-    n = len(declared)
+    n = declared.shape[0]
     rest = np.setdiff1d(np.arange(n), side.variables)
-    if not len(side.rows) and np.isinf(declared).all():
+    ones = np.ones(len(rest))
+    own = declared.times(sparse.csr_array((ones, (rest, rest)), shape=(n, n)))
+    if not len(side.rows) and own.fixed and np.isinf(own.constant.toarray()).all():
         return None
-    scaled = sparse.csr_array((1 / side.a, (side.variables, side.rows)), shape=(n, h.shape[0]))
-    placed = h.times(scaled)
-    filled = sparse.csr_array((declared[rest], (rest, np.zeros_like(rest))), shape=(n, 1))
-    return Block(sparse.csr_array(placed.constant + filled), placed.entries, placed.products)
+    placed = h.times(sparse.csr_array((1 / side.a, (side.variables, side.rows)), shape=(n, h.shape[0])))
+    return Block(sparse.csr_array(own.constant + placed.constant), own.entries + placed.entries, own.products + placed.products)
+
+
+def _nothing(n: int, absent: float) -> Block:
+    return Block(sparse.csr_array(np.full((n, 1), absent)))
+
+
+def _open(gate: Block | None) -> Block | None:
+    """None where every row exists."""
+    return None if gate is None or (gate.fixed and (gate.constant.toarray() == 1).all()) else gate

@@ -1,7 +1,7 @@
 """Pass 3, stuff: variables get columns, constraints get rows, squares get their route into Q.
 
     expects    Extracted
-    promises   ParamQP without bounds: every inequality is a row of G
+    promises   ParamQP whose bounds are the declared ones: every inequality is a row of G
 
 Columns follow the order of the variables, rows the order of the constraints; the way home is therefore a slice of x for every
 variable and a range of y or z for every named block of rows.
@@ -18,12 +18,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import sparse
 
+from ..dsl.atoms import Shape
 from ..dsl.keys import Frozen
+from ..dsl.leaves import Parameter
 from ..dsl.problem import Problem
 from .blocks import Block, BlockBuilder, Gram
-from .extract import Extracted, Quadratic, Row
-from .factors import ONE, Affine, Entries, Factor, Fixed, Term, chain, diagonal, fixed, transposed
-from .param_qp import Check, Input, Multiplier, ParamQP, Retrieved
+from .extract import Column, Extracted, Quadratic, Row
+from .factors import ONE, Affine, Entries, Factor, Fixed, Term, chain, fixed, identity, transposed
+from .param_qp import Assumption, Check, Gates, Input, Multiplier, ParamQP, Retrieved
 
 
 def stuff(extracted: Extracted, problem: Problem, texts: Mapping[str, str]) -> ParamQP:
@@ -55,8 +57,12 @@ def stuff(extracted: Extracted, problem: Problem, texts: Mapping[str, str]) -> P
     G, h = _rows(extracted.inequalities, starts, n)
     A, b = _rows(extracted.equalities, starts, n)
     k = b.shape[0]
+    homes = _home(extracted.equalities, 0, texts) | _home(extracted.inequalities, k, texts)
+    retrieved = [
+        Retrieved(c.name, c.shape, starts[c.key], None if c.source is None else Frozen(c.source)) for c in extracted.columns
+    ]
     return ParamQP(
-        tuple(Input(name, leaf.shape, leaf.attributes) for name, leaf in problem.parameters.items()),
+        tuple(Input(name, leaf.shape, leaf.attributes, _default(leaf)) for name, leaf in problem.parameters.items()),
         extracted.program,
         _checks(extracted),
         Q.finish(),
@@ -65,25 +71,68 @@ def stuff(extracted: Extracted, problem: Problem, texts: Mapping[str, str]) -> P
         h,
         A,
         b,
-        None,
-        None,
+        _declared(extracted.columns, -np.inf),
+        _declared(extracted.columns, np.inf),
         constant.finish(),
         tuple(grams),
         problem.objective.sign,
-        tuple(Retrieved(c.name, c.shape, starts[c.key]) for c in extracted.columns if c.name in problem.variables),
-        (*_home(extracted.equalities, 0, texts), *_home(extracted.inequalities, k, texts)),
+        tuple(v for v in retrieved if v.name in problem.variables),
+        tuple(homes.get(name) or _nowhere(name, c.shape, texts[name]) for name, c in problem.constraints.items()),
+        tuple(Assumption(f.name, f.op, f.left, f.right, f.active, texts[f.name]) for f in extracted.facts),
+        Gates(_gate(extracted.inequalities), _gate(extracted.equalities)),
+        tuple(v for v in retrieved if v.name not in problem.variables),
     )
 
 
-def _home(rows: Sequence[Row], first: int, texts: Mapping[str, str]) -> list[Multiplier]:
+def _home(rows: Sequence[Row], first: int, texts: Mapping[str, str]) -> dict[str, Multiplier]:
     """Named row blocks and where their multipliers stand in [y; z]."""
-    found = []
+    found = {}
     for row in rows:
         if row.name is not None:
             source = np.arange(first, first + row.affine.rows)
-            found.append(Multiplier(row.name, row.shape, Frozen(source), Frozen(np.ones(len(source))), texts[row.name]))
+            found[row.name] = Multiplier(row.name, row.shape, Frozen(source), Frozen(np.ones(len(source))), texts[row.name])
         first += row.affine.rows
     return found
+
+
+def _nowhere(name: str, shape: Shape, text: str) -> Multiplier:
+    """A constraint that became no row: a fact about data, or a price alone."""
+    return Multiplier(name, shape, Frozen(np.zeros(0, dtype=np.int64)), Frozen(np.zeros(0)), text)
+
+
+def _default(leaf: Parameter) -> Frozen | None:
+    return None if leaf.value is None else Frozen(leaf.value)
+
+
+def _declared(columns: Sequence[Column], absent: float) -> Block | None:
+    """One side of the declared bounds as a column over all variables, ``absent`` where there is none."""
+    sides = [c.lower if absent < 0 else c.upper for c in columns]
+    if all(side is None for side in sides):
+        return None
+    builder = BlockBuilder(sum(c.size for c in columns), 1)
+    first = 0
+    for column, side in zip(columns, sides, strict=True):
+        if side is None:
+            builder.add((fixed(np.full(column.size, absent)),), first)
+        else:
+            for term in side.terms.get(ONE, ()):
+                builder.add(term, first)
+        first += column.size
+    return builder.finish()
+
+
+def _gate(rows: Sequence[Row]) -> Block | None:
+    """Where rows exist; 1 for those that always do."""
+    if all(row.active is None for row in rows):
+        return None
+    builder = BlockBuilder(sum(row.affine.rows for row in rows), 1)
+    first = 0
+    for row in rows:
+        terms = ((fixed(np.ones(row.affine.rows)),),) if row.active is None else row.active.terms.get(ONE, ())
+        for term in terms:
+            builder.add(term, first)
+        first += row.affine.rows
+    return builder.finish()
 
 
 def _rows(rows: Sequence[Row], starts: Mapping[str, int], n: int) -> tuple[Block, Block]:
@@ -127,13 +176,12 @@ def _middles(quadratic: Quadratic) -> list[Term] | None:
 
 
 def _diagonal(weight: Factor, size: int) -> Factor:
-    """A row of weights as a diagonal matrix; a single weight is repeated."""
+    """A row of weights as a diagonal matrix; each is repeated for the entries of the vector that it weighs."""
+    each = size // weight.shape[1] if weight.shape[1] else 0
     if isinstance(weight, Fixed):
-        values = weight.matrix.toarray()[0]
-        return fixed(sparse.diags_array(np.broadcast_to(values, size)))
-    if weight.shape[1] == size:
-        return Entries(weight.slot, weight.cols, weight.cols, weight.source, weight.weight, (size, size))
-    return diagonal(weight.slot, np.repeat(weight.source, size), np.repeat(weight.weight, size))
+        return fixed(sparse.diags_array(np.repeat(weight.matrix.toarray()[0], each)))
+    at = (weight.cols[:, None] * each + np.arange(each)).reshape(-1)
+    return Entries(weight.slot, at, at, np.repeat(weight.source, each), np.repeat(weight.weight, each), (size, size))
 
 
 def _gram(quadratic: Quadratic, starts: Mapping[str, int], n: int) -> Gram:
@@ -145,9 +193,12 @@ def _gram(quadratic: Quadratic, starts: Mapping[str, int], n: int) -> Gram:
             else:
                 E.add(term, 0, starts[key])
     ((terms),) = quadratic.weight.terms.values()
-    weight = BlockBuilder(terms[0][-1].shape[1], 1)
+    number, size = terms[0][-1].shape[1], quadratic.E.rows
+    rows = size if number > 1 else 1  # of several vectors each weight serves all entries of its own
+    spread = fixed(sparse.kron(sparse.eye_array(number), np.ones((rows // number, 1)))) if number > 1 else identity(1)
+    weight = BlockBuilder(rows, 1)
     for term in terms:
-        weight.add(transposed(term))
+        weight.add(chain(spread, *transposed(term)))
     return Gram(E.finish(), e.finish(), weight.finish(), quadratic.P)
 
 

@@ -37,9 +37,9 @@ class Fact(Protocol):
 class MismatchError(Exception):
     """Shapes that do not fit: why, and how to mend it. The expression builder adds the place."""
 
-    def __init__(self, why: str, mend: str = "") -> None:
+    def __init__(self, why: str, mend: str = "", *, title: str = "", code: str = "S08") -> None:
         super().__init__(why)
-        self.why, self.mend = why, mend
+        self.why, self.mend, self.title, self.code = why, mend, title, code
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _reduced(shapes: Sequence[Shape], data: Data) -> Shape:
 def _nonempty(shapes: Sequence[Shape], data: Data) -> Shape:
     shape = shapes[0]
     if 0 in (shape if data["axis"] is None else [shape[a] for a in data["axis"]]):
-        raise MismatchError(f"the largest of no entries does not exist; got shape {shape}")
+        raise MismatchError(f"the largest of no entries does not exist; got shape {shape}", "check the slice that left nothing")
     return _reduced(shapes, data)
 
 
@@ -99,23 +99,37 @@ def _concatenated(shapes: Sequence[Shape], data: Data) -> Shape:
     axis, first = data["axis"], shapes[0]
     for shape in shapes[1:]:
         if len(shape) != len(first) or any(a != b for i, (a, b) in enumerate(zip(shape, first, strict=True)) if i != axis):
-            raise MismatchError(f"along axis {axis} the other dimensions must be equal; got {', '.join(map(str, shapes))}")
+            why = f"along axis {axis} the other dimensions must be equal; got {', '.join(map(str, shapes))}"
+            mend = "reshape them first, or join along another axis"
+            raise MismatchError(why, mend, title="parts that cannot be joined", code="S09")
     return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])
 
 
 def _matmul_shape(shapes: Sequence[Shape], data: Data) -> Shape:
     left, right = shapes
     if not left or not right:
-        raise MismatchError("@ needs at least one dimension on each side", "write * to scale by a scalar")
+        why = "@ needs at least one dimension on each side"
+        raise MismatchError(why, "write * to scale by a scalar", title="@ with a scalar", code="S03")
     a = left if len(left) > 1 else (1, *left)
     b = right if len(right) > 1 else (*right, 1)
     if a[-1] != b[-2]:
-        raise MismatchError(f"the inner dimensions differ: {left} @ {right} has {a[-1]} against {b[-2]}", "transpose one of them")
+        why = f"the inner dimensions must be equal: {left} @ {right} has {a[-1]} against {b[-2]}"
+        raise MismatchError(why, _transposing(left, right), title="inner dimensions that differ", code="S03")
     try:
         batch = np.broadcast_shapes(a[:-2], b[:-2])
     except ValueError:
-        raise MismatchError(f"the leading dimensions of {left} and {right} do not broadcast") from None
+        why = f"the leading dimensions of {left} and {right} do not broadcast"
+        raise MismatchError(why, "reshape one of them", title="stacks of matrices that do not fit", code="S03") from None
     return batch + (() if len(left) == 1 else a[-2:-1]) + (() if len(right) == 1 else b[-1:])
+
+
+def _transposing(left: Shape, right: Shape) -> str:
+    """Which transpose would make ``left @ right`` fit; {0} and {1} stand for the operands."""
+    if len(left) == 2 and left[0] == right[max(0, len(right) - 2)]:
+        return "write {0}.T @ {1}"
+    if len(right) == 2 and left[-1] == right[1]:
+        return "write {0} @ {1}.T"
+    return "check which of the two has the wrong shape"
 
 
 def _diag_shape(shapes: Sequence[Shape], data: Data) -> Shape:
@@ -133,15 +147,33 @@ def _transposed(shapes: Sequence[Shape], data: Data) -> Shape:
 
 def _quad_form_shape(shapes: Sequence[Shape], data: Data) -> Shape:
     x, P = shapes
-    if len(x) != 1 or (x[0], x[0]) != P:
-        raise MismatchError(f"quad_form(x, P) needs x of shape (n,) and P of shape (n, n); got {x} and {P}")
-    return ()
+    size = x[-1:] * 2
+    if not x or P not in (size, x[:-1] + size):
+        why = f"quad_form(x, P) needs x of shape (n,), or one in each row, and P of shape (n, n); got {x} and {P}"
+        mend = "for one vector of all entries, write kr.quad_form(x.flatten(), P)" if len(x) > 1 else f"P must have shape {x * 2}"
+        raise MismatchError(why, mend)
+    return x[:-1]
 
 
 def _square_matrix(shapes: Sequence[Shape], data: Data) -> Shape:
     if len(shapes[0]) != 2 or shapes[0][0] != shapes[0][1]:
-        raise MismatchError(f"a square matrix is needed; got shape {shapes[0]}")
+        raise MismatchError(f"a square matrix is needed; got shape {shapes[0]}", "take a square part of it")
     return shapes[0]
+
+
+def _solved(shapes: Sequence[Shape], data: Data) -> Shape:
+    matrix, right = _square_matrix(shapes, data), shapes[1]
+    if len(right) not in (1, 2) or right[0] != matrix[0]:
+        raise MismatchError(f"solve(A, b) needs as many rows in b as in A; got {matrix} and {right}", "check b, or transpose it")
+    return right
+
+
+def _sorted_product(shapes: Sequence[Shape], data: Data) -> Shape:
+    x, w = shapes
+    if len(x) != 1 or len(w) != 1 or w > x:
+        why = f"dotsort(x, w) needs vectors, w no longer than x; got {x} and {w}"
+        raise MismatchError(why, "flatten them first: the order of entries does not matter")
+    return ()
 
 
 # Signs and directions
@@ -210,6 +242,14 @@ def _even(arguments: Sequence[Fact], index: int) -> int:
     return 1 if sign.nonneg else -1 if sign.nonpos else 0
 
 
+def _in_the_first(arguments: Sequence[Fact], index: int) -> int:
+    return 1 if index == 0 else 0
+
+
+def _in_none(arguments: Sequence[Fact], index: int) -> int:
+    return 0
+
+
 def _convex(arguments: Sequence[Fact], data: Data) -> Curvature:
     return CONVEX
 
@@ -231,6 +271,22 @@ def _huber_value(x: Array, M: Array) -> Array:
     return np.where(size <= M, x * x, 2 * M * size - M * M)
 
 
+def _norm2_value(x: Array, axis: tuple[int, ...] | None, keepdims: bool) -> Array:
+    return np.asarray(np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims)))
+
+
+def _sum_largest_value(x: Array, k: Array, axis: tuple[int, ...] | None, keepdims: bool) -> Array:
+    axes = tuple(range(x.ndim)) if axis is None else axis
+    last = np.moveaxis(x, axes, range(x.ndim - len(axes), x.ndim))
+    rows = -np.sort(-last.reshape(*last.shape[: x.ndim - len(axes)], -1), axis=-1)
+    total = (rows * np.clip(k - np.arange(rows.shape[-1]), 0, 1)).sum(-1)  # the last of them by the fraction of k
+    return np.asarray(total).reshape(reduced(x.shape, axis, keepdims))
+
+
+def _dotsort_value(x: Array, w: Array) -> Array:
+    return np.asarray(np.sort(x) @ np.sort(np.pad(w, (0, x.size - w.size))))
+
+
 def _cumsum_value(x: Array, axis: int) -> Array:
     return np.asarray(np.cumsum(x, axis=axis))
 
@@ -241,6 +297,22 @@ def _sum_value(x: Array, axis: tuple[int, ...] | None, keepdims: bool) -> Array:
 
 def _max_value(x: Array, axis: tuple[int, ...] | None, keepdims: bool) -> Array:
     return np.asarray(np.max(x, axis=axis, keepdims=keepdims))
+
+
+def _ptp_value(x: Array, axis: tuple[int, ...] | None, keepdims: bool) -> Array:
+    return np.asarray(np.ptp(x, axis=axis, keepdims=keepdims))
+
+
+def _or_nan(value: Callable[..., Array]) -> Callable[..., Array]:
+    """NaN where a matrix has no inverse or no factor."""
+
+    def compute(*args: Array) -> Array:
+        try:
+            return np.asarray(value(*args))
+        except np.linalg.LinAlgError:
+            return np.full(args[-1].shape, np.nan)
+
+    return compute
 
 
 def _function(name: str, value: Callable[..., Array] | None, sign: Callable[[Sequence[Fact], Data], Sign], **more: Any) -> Atom:
@@ -268,6 +340,10 @@ _TABLE = (
     Atom("abs", Form.PIECEWISE, _same, _nonneg, np.abs, _convex, _even),
     Atom("max", Form.PIECEWISE, _nonempty, _inherit, _max_value, _convex),
     Atom("maximum", Form.PIECEWISE, _same, _largest, lambda *xs: np.maximum.reduce(xs), _convex),
+    Atom("ptp", Form.PIECEWISE, _nonempty, _nonneg, _ptp_value, _convex, _in_none),
+    Atom("cummax", Form.PIECEWISE, _same, _inherit, lambda x, axis: np.maximum.accumulate(x, axis), _convex),
+    Atom("sum_largest", Form.PIECEWISE, _nonempty, _inherit, _sum_largest_value, _convex, _in_the_first),
+    Atom("dotsort", Form.PIECEWISE, _sorted_product, _product, _dotsort_value, _convex, _coefficient),
     # Quadratic
     Atom("square", Form.QUADRATIC, _same, _nonneg, np.square, _convex, _even),
     Atom("huber", Form.QUADRATIC, _same, _nonneg, _huber_value, _convex, _even),
@@ -276,10 +352,12 @@ _TABLE = (
         Form.QUADRATIC,
         _quad_form_shape,
         _quad_form_sign,
-        lambda x, P, definite: np.asarray(x @ P @ x),
+        lambda x, P, definite: np.asarray(np.einsum("...i,...ij,...j->...", x, P, x)),
         _quad_form_curvature,
-        lambda arguments, index: 0,
+        _in_none,
     ),
+    # Convex, and no part of a quadratic program before it is squared
+    Atom("norm2", Form.NONE, _reduced, _nonneg, _norm2_value, _convex, _even),
     # Functions of parameters
     _function("reciprocal", np.reciprocal, _inherit),
     _function("exp", np.exp, _nonneg),
@@ -291,7 +369,9 @@ _TABLE = (
     _function("sigmoid", lambda x: 0.5 * (1 + np.tanh(0.5 * x)), _nonneg),
     _function("softplus", lambda x: np.logaddexp(0.0, x), _nonneg),
     _function("power", lambda x, exponent: x**exponent, _power_sign),
-    _function("inv", np.linalg.inv, _unknown, shape=_square_matrix),
+    _function("inv", _or_nan(np.linalg.inv), _unknown, shape=_square_matrix),
+    _function("cholesky", _or_nan(np.linalg.cholesky), _unknown, shape=_square_matrix),
+    _function("solve", _or_nan(np.linalg.solve), _unknown, shape=_solved),
     _function("assume", lambda x, attributes: x, _assumed, folds=False),
     _function("function", None, _declared, shape=_target, folds=False),
 )

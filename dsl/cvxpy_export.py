@@ -13,12 +13,14 @@ from typing import Any
 import cvxpy
 import numpy as np
 
+from .constraint import Constraint
 from .curvature import Form
 from .diagnostics import DefinitionError, Diagnostic
 from .expression import Constant, Expression
 from .leaves import Parameter, Variable
 from .printing import text
 from .problem import Problem
+from .soft import Soft
 from .walk import postorder
 
 cp: Any = cvxpy  # its atoms carry no types
@@ -36,22 +38,50 @@ class CvxpyModel:
 
 def export(problem: Problem, values: Mapping[str, Any] | None = None) -> CvxpyModel:
     """State the problem in cvxpy. With ``values`` for all parameters, every expression without variables becomes a constant."""
-    variables = {name: cp.Variable(v.shape, name=name, **_signs(v)) for name, v in problem.variables.items()}
+    variables = {name: cp.Variable(v.shape, name=name, **_attributes(v)) for name, v in problem.variables.items()}
     parameters = {} if values is not None else {name: _parameter(name, p) for name, p in problem.parameters.items()}
     known: dict[str, Any] = {leaf.key: variables[name] for name, leaf in problem.variables.items()}
-    for name, leaf in problem.parameters.items():
-        known[leaf.key] = np.asarray(values[name], dtype=np.float64) if values is not None else parameters[name]
+    for name, parameter in problem.parameters.items():
+        known[parameter.key] = _value(name, parameter, values) if values is not None else parameters[name]
     done: dict[int, Any] = {}
-    sides = [side for c in problem.constraints.values() for side in (c.left, c.right)]
-    for node in postorder([problem.objective.expression, *sides]):
+    sides = [(leaf, side) for leaf in problem.variables.values() for side in (leaf.lower, leaf.upper) if side is not None]
+    for node in postorder([*problem.expressions, *(side for _, side in sides)]):
         done[id(node)] = _node(node, [done[id(argument)] for argument in node.args], known, values is not None)
     constraints = {}
+    cost = done[id(problem.objective.expression)]
     for name, c in problem.constraints.items():
-        left, right = cp.Constant(done[id(c.left)]) if _plain(done[id(c.left)]) else done[id(c.left)], done[id(c.right)]
-        constraints[name] = left == right if c.op == "==" else left <= right if c.op == "<=" else left >= right
+        constraints[name], price = _constraint(c, done)
+        cost = cost + problem.objective.sign * price if isinstance(c, Soft) else cost
+    bounds = [
+        known[leaf.key] >= done[id(side)] if side is leaf.lower else known[leaf.key] <= done[id(side)]
+        for leaf, side in sides
+        if not (isinstance(side, Constant) and np.isinf(side.value).any())
+    ]
+    for leaf, side in sides:  # infinite entries are absent
+        if isinstance(side, Constant) and np.isinf(side.value).any():
+            at = np.nonzero(np.isfinite(side.value))
+            own, limit = known[leaf.key][at] if leaf.shape else known[leaf.key], side.value[at]
+            bounds += [own >= limit if side is leaf.lower else own <= limit] if limit.size else []
     head = cp.Minimize if problem.objective.sign > 0 else cp.Maximize
-    stated = cp.Problem(head(done[id(problem.objective.expression)]), list(constraints.values()))
+    stated = cp.Problem(head(cost), [*constraints.values(), *bounds])
     return CvxpyModel(stated, variables, parameters, constraints)
+
+
+def _constraint(c: Constraint, done: Mapping[int, Any]) -> tuple[Any, Any]:
+    """The constraint, and what its violation costs. A row that does not exist is 0 <= 1, or 0 == 0."""
+    left, right = cp.Constant(done[id(c.left)]) if _plain(done[id(c.left)]) else done[id(c.left)], done[id(c.right)]
+    slack: Any = 0.0
+    price: Any = 0.0
+    if isinstance(c, Soft):
+        slack = cp.Variable(c.shape, nonneg=c.op != "==")
+        weight = done[id(c.weight)] if c.active is None else cp.multiply(done[id(c.active)], done[id(c.weight)])
+        price = cp.sum(cp.multiply(weight, cp.square(slack) if c.penalty == "l2" else cp.abs(slack)))
+    if c.active is None:
+        slack = -slack if c.op == ">=" else slack
+        return (left == right + slack if c.op == "==" else left <= right + slack if c.op == "<=" else left >= right + slack), price
+    active = done[id(c.active)]
+    gap = cp.multiply(active, right - left if c.op == ">=" else left - right)
+    return (gap == slack if c.op == "==" else gap <= slack + (1 - active)), price
 
 
 def _node(node: Expression, args: list[Any], known: Mapping[str, Any], numeric: bool) -> Any:
@@ -64,21 +94,43 @@ def _node(node: Expression, args: list[Any], known: Mapping[str, Any], numeric: 
         return node.atom.value(*args, **node.data)
     rule = CVXPY.get(node.atom.name)
     if rule is None:
-        why = f"cvxpy has no {node.atom.name}; pass values= for its parameters, unless it is a torch function"
-        raise DefinitionError(Diagnostic("X01", "not expressible in cvxpy", node.span, text(node), "", why, ""))
+        if numeric:
+            why, mend = (
+                f"cvxpy has no {node.atom.name}, and its value is torch's to compute",
+                "make its value a parameter of its own",
+            )
+            raise _not_expressible(node, why, mend)
+        raise _not_expressible(node, f"cvxpy has no {node.atom.name} of parameters without values", VALUES)
     return rule(node, *args)
+
+
+VALUES = "pass values for all parameters: to_cvxpy({name: array})"
+
+
+def _not_expressible(node: Expression, why: str, mend: str) -> DefinitionError:
+    return DefinitionError(Diagnostic("X01", "not expressible in cvxpy", node.span, text(node), "", why, mend))
 
 
 def _plain(value: Any) -> bool:
     return isinstance(value, np.ndarray | float)
 
 
-def _signs(leaf: Variable) -> dict[str, bool]:
-    return dict.fromkeys(leaf.attributes.declared, True)
+def _attributes(leaf: Variable | Parameter) -> dict[str, Any]:
+    given: dict[str, Any] = dict.fromkeys(leaf.attributes.declared, True)
+    if leaf.attributes.sparsity is not None:
+        given["sparsity"] = np.nonzero(leaf.attributes.sparsity.array)
+    if leaf.attributes.bounds is not None:
+        low, high = leaf.attributes.bounds.low, leaf.attributes.bounds.high
+        given["bounds"] = [None if side is None else side.array for side in (low, high)]
+    return given
 
 
 def _parameter(name: str, leaf: Parameter) -> Any:
-    return cp.Parameter(leaf.shape, name=name, **dict.fromkeys(leaf.attributes.declared, True))
+    return cp.Parameter(leaf.shape, name=name, value=leaf.value, **_attributes(leaf))
+
+
+def _value(name: str, leaf: Parameter, values: Mapping[str, Any]) -> Any:
+    return np.asarray(values[name] if name in values or leaf.value is None else leaf.value, dtype=np.float64)
 
 
 def _axis(node: Expression) -> Any:
@@ -87,11 +139,10 @@ def _axis(node: Expression) -> Any:
 
 
 def _huber(node: Expression, x: Any, M: Any) -> Any:
-    M = M if isinstance(M, np.ndarray) else np.asarray(M.value)
-    values = np.unique(M)
-    if len(values) == 1:
-        return cp.huber(x, float(values[0]))
-    flat = [cp.huber(entry, float(m)) for entry, m in zip(cp.vec(x, order="C"), M.reshape(-1), strict=True)]
+    if _plain(M) and np.ptp(M) == 0:
+        return cp.huber(x, float(np.min(M)))
+    thresholds = M.reshape(-1) if _plain(M) else cp.vec(M, order="C")
+    flat = [cp.huber(entry, m) for entry, m in zip(cp.vec(x, order="C"), thresholds, strict=True)]
     return cp.reshape(cp.hstack(flat), node.shape, order="C")
 
 
@@ -108,6 +159,23 @@ def _matmul(node: Expression, x: Any, y: Any) -> Any:
     left = cp.reshape(x, (1, x.shape[0]), order="C") if len(x.shape) == 1 else x
     right = cp.reshape(y, (y.shape[0], 1), order="C") if len(y.shape) == 1 else y
     return cp.reshape(left @ right, node.shape, order="C") if len(x.shape) == 1 or len(y.shape) == 1 else x @ y
+
+
+def _sum_largest(node: Expression, x: Any, k: Any) -> Any:
+    """cvxpy takes a number, and no Parameter."""
+    if not _plain(k):
+        raise _not_expressible(node, "cvxpy has no sum_largest of a parametric number of entries", VALUES)
+    return cp.sum_largest(x, float(k), axis=_axis(node), keepdims=node.data["keepdims"])
+
+
+def _quad_form(node: Expression, x: Any, P: Any) -> Any:
+    """cvxpy takes one vector at a time."""
+    assumed = node.data["definite"].nonneg
+    if len(x.shape) == 1:
+        return cp.quad_form(x, P, assume_PSD=assumed)
+    places = list(np.ndindex(*node.shape))
+    rows = [cp.quad_form(x[at], P[at] if len(P.shape) > 2 else P, assume_PSD=assumed) for at in places]
+    return cp.reshape(cp.hstack(rows), node.shape, order="C") if rows else np.zeros(node.shape)
 
 
 def _transpose(node: Expression, x: Any) -> Any:
@@ -134,7 +202,12 @@ CVXPY: dict[str, Callable[..., Any]] = {
     "maximum": lambda node, *xs: cp.maximum(*xs),
     "square": lambda node, x: cp.square(x),
     "huber": _huber,
-    "quad_form": lambda node, x, P: cp.quad_form(x, P, assume_PSD=node.data["definite"].nonneg),
+    "ptp": lambda node, x: cp.ptp(x, axis=_axis(node), keepdims=node.data["keepdims"]),
+    "cummax": lambda node, x: cp.cummax(x, axis=node.data["axis"]),
+    "sum_largest": _sum_largest,
+    "dotsort": lambda node, x, w: cp.dotsort(x, w),
+    "norm2": lambda node, x: cp.pnorm(x, 2, axis=_axis(node), keepdims=node.data["keepdims"]),
+    "quad_form": _quad_form,
     "reciprocal": lambda node, x: 1 / x,
     "exp": lambda node, x: cp.exp(x),
     "log": lambda node, x: cp.log(x),
@@ -145,4 +218,4 @@ CVXPY: dict[str, Callable[..., Any]] = {
 }
 
 # Functions of parameters that cvxpy cannot state; with values for the parameters all but ``function`` are constants.
-ABSENT = frozenset({"tanh", "sin", "cos", "sigmoid", "inv", "function"})
+ABSENT = frozenset({"tanh", "sin", "cos", "sigmoid", "inv", "cholesky", "solve", "function"})

@@ -1,22 +1,28 @@
 """Definiteness of matrix expressions without variables, by rule.
 
-    PSD   declared; sums and nonnegative multiples of PSD; M @ M.T and M.T @ M; diag of nonnegative entries;
+    PSD   declared; sums and nonnegative multiples of PSD; M @ P @ M.T for a PSD P, and M @ M.T; diag of nonnegative entries;
+          elementwise and Kronecker products, inverses and transposes of PSD; S @ S of a symmetric S;
           a constant whose eigenvalues are nonnegative relative to its size; NSD mirrored.
 
-The answer is a ``Sign``: nonneg means PSD, nonpos NSD.
+The answer is a ``Sign``: nonneg means PSD, nonpos NSD. Of a stack of matrices it holds for each of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .expression import Constant, Expression
-from .leaves import Parameter
+from .idioms import constant
+from .sign import NONNEG, Attributes, Sign, sign_of
 from .sign import UNKNOWN as INDEFINITE
-from .sign import Attributes, Sign
-from .walk import postorder
+from .squares import peeled
+from .walk import postorder, same
+
+if TYPE_CHECKING:  # expressions answer for their definiteness with this module
+    from .expression import Expression
 
 # A symmetric eigenvalue computation is exact to a few n * eps |P|; below that a negative eigenvalue is rounding.
 ROUNDING = 1e-12
@@ -26,17 +32,36 @@ def definiteness(P: Expression) -> Sign:
     """What is known of a square matrix expression: PSD (nonneg), NSD (nonpos), both (zero) or neither."""
     known: dict[int, Sign] = {}
     for node in postorder([P]):
-        known[id(node)] = _rule(node, known) if node.ndim == 2 and node.shape[0] == node.shape[1] else INDEFINITE
+        known[id(node)] = _rule(node, known) if _square(node) else INDEFINITE
     return known[id(P)]
 
 
-def _rule(P: Expression, known: Mapping[int, Sign]) -> Sign:
-    if isinstance(P, Constant):
-        return _of_constant(P)
-    if isinstance(P, Parameter):
-        return _of_attributes(P.attributes)
+def symmetric(P: Expression) -> bool:
+    """Whether the matrix is known to equal its transpose."""
+    value, attributes = constant(P), getattr(P, "attributes", None)
+    if value is not None:
+        scale = np.abs(value).max(initial=0.0)
+        return bool(np.abs(value - np.swapaxes(value, -1, -2)).max(initial=0.0) <= ROUNDING * scale)
+    if attributes is not None and attributes.square:
+        return True
+    found = definiteness(P) if _square(P) else INDEFINITE
+    if found.nonneg or found.nonpos:
+        return True
     name = "" if P.atom is None else P.atom.name
-    of = [known[id(argument)] for argument in P.args]
+    return name in ("add", "multiply", "negate") and all(_uniform(a) or (_square(a) and symmetric(a)) for a in P.args)
+
+
+def _square(P: Expression) -> bool:
+    return P.ndim > 1 and P.shape[-1] == P.shape[-2]
+
+
+def _rule(P: Expression, known: Mapping[int, Sign]) -> Sign:
+    value = constant(P)
+    if value is not None:
+        return _of_constant(value)
+    if P.atom is None:
+        return _of_attributes(getattr(P, "attributes"))  # noqa: B009  # of a leaf
+    name, of = P.atom.name, [known[id(argument)] for argument in P.args]
     if name == "add":
         return of[0] + of[1]
     if name == "negate":
@@ -45,11 +70,16 @@ def _rule(P: Expression, known: Mapping[int, Sign]) -> Sign:
         for factor, matrix in ((0, 1), (1, 0)):
             if _uniform(P.args[factor]):
                 return P.args[factor].sign * of[matrix]
+        return of[0] * of[1]  # Schur: the elementwise product of PSD matrices is PSD
     if name == "matmul":
-        return Sign(nonneg=_transposes(*P.args))
+        return _congruence(P, known)
     if name == "diag" and P.data["offset"] == 0:
         return P.args[0].sign
+    if name == "reshape":
+        return _kronecker(P)
     if name in ("transpose", "inv"):
+        return of[0] if name == "inv" or _turns_matrices(P) else INDEFINITE
+    if name == "broadcast_to":
         return of[0]
     if name in ("assume", "function"):
         declared = _of_attributes(P.data["attributes"])
@@ -58,22 +88,11 @@ def _rule(P: Expression, known: Mapping[int, Sign]) -> Sign:
     return INDEFINITE
 
 
-def symmetric(P: Expression) -> bool:
-    """Whether the matrix is known to equal its transpose."""
-    if isinstance(P, Constant):
-        scale = np.abs(P.value).max(initial=0.0)
-        return bool(np.abs(P.value - P.value.T).max(initial=0.0) <= ROUNDING * scale)
-    if isinstance(P, Parameter):
-        return bool(P.attributes.square)
-    found = definiteness(P)
-    return found.nonneg or found.nonpos
-
-
-def _of_constant(P: Constant) -> Sign:
-    if not np.isfinite(P.value).all():
+def _of_constant(value: NDArray[np.float64]) -> Sign:
+    if not np.isfinite(value).all():
         return INDEFINITE
-    eigenvalues = np.linalg.eigvalsh((P.value + P.value.T) / 2)
-    size = np.abs(eigenvalues).max(initial=0.0) * ROUNDING * max(1, P.shape[0])
+    eigenvalues = np.linalg.eigvalsh((value + np.swapaxes(value, -1, -2)) / 2)
+    size = np.abs(eigenvalues).max(initial=0.0) * ROUNDING * max(1, value.shape[-1])
     return Sign(bool((eigenvalues >= -size).all()), bool((eigenvalues <= size).all()))
 
 
@@ -83,15 +102,84 @@ def _of_attributes(attributes: Attributes) -> Sign:
 
 
 def _uniform(factor: Expression) -> bool:
-    """A scalar, broadcast to a matrix."""
-    scalar = factor.atom is not None and factor.atom.name == "broadcast_to" and factor.args[0].size == 1
-    return scalar or (isinstance(factor, Constant) and factor.size > 0 and bool(np.ptp(factor.value) == 0))
+    """A scalar, broadcast to a matrix; or one for each matrix of a stack."""
+    if factor.atom is not None and factor.atom.name == "broadcast_to":
+        inner = factor.args[0]
+        return (inner.ndim < 2 and inner.size == 1) or inner.shape[-2:] == (1, 1)
+    value = constant(factor)
+    return value is not None and value.size > 0 and bool(np.ptp(value) == 0)
+
+
+def _congruence(P: Expression, known: Mapping[int, Sign]) -> Sign:
+    """M @ ... @ C @ ... @ M.T: as definite as C; PSD where nothing, or the square of a symmetric matrix, stands between."""
+    chain, sign = [], NONNEG
+    for factor in _chain(P):
+        scales, bare = peeled(factor)  # numbers may stand anywhere: 0.5 * L @ L.T is (0.5 * L) @ L.T
+        chain.append(bare)
+        for scale in scales:
+            sign = sign * (sign_of(np.asarray(scale)) if isinstance(scale, float) else scale.sign)
+    while len(chain) > 1 and _transposes(chain[0], chain[-1]):
+        chain = chain[1:-1]
+    if len(chain) == 2 and same(*chain) and symmetric(chain[0]):
+        return sign
+    return sign if not chain else sign * known.get(id(chain[0]), INDEFINITE) if len(chain) == 1 else INDEFINITE
+
+
+def _chain(P: Expression) -> list[Expression]:
+    """The factors of a product of matrices, however it is bracketed."""
+    found, waiting = [], [P]
+    while waiting:
+        node = waiting.pop()
+        if node.atom is not None and node.atom.name == "matmul" and all(argument.ndim > 1 for argument in node.args):
+            waiting += [node.args[1], node.args[0]]
+        else:
+            found.append(node)
+    return found
 
 
 def _transposes(left: Expression, right: Expression) -> bool:
-    return _transpose_of(left) is right or _transpose_of(right) is left
+    pairs = ((left, right), (right, left))
+    return any(_turns_matrices(a) and same(a.args[0], b) for a, b in pairs) or _constants_transposed(left, right)
 
 
-def _transpose_of(P: Expression) -> Expression | None:
-    turned = P.atom is not None and P.atom.name == "transpose" and P.data["axes"] == (1, 0)
-    return P.args[0] if turned else None
+def _constants_transposed(left: Expression, right: Expression) -> bool:
+    first, second = constant(left), constant(right)
+    if first is None or second is None:
+        return False
+    turned = np.swapaxes(second, -1, -2)
+    return first.shape == turned.shape and bool((first == turned).all())
+
+
+def _turns_matrices(P: Expression) -> bool:
+    """Whether this is the transpose of a matrix, or of each matrix of a stack."""
+    if P.atom is None or P.atom.name != "transpose":
+        return False
+    last = P.ndim - 1
+    return bool(P.data["axes"] == (*range(last - 1), last, last - 1))
+
+
+def _kronecker(P: Expression) -> Sign:
+    """The Kronecker product of square matrices, (a, 1, a, 1) * (1, c, 1, c) reshaped: PSD of PSD factors."""
+    inner = P.args[0]
+    if P.ndim != 2 or inner.ndim != 4 or inner.atom is None or inner.atom.name != "multiply":
+        return INDEFINITE
+    if inner.shape[:2] != inner.shape[2:]:
+        return INDEFINITE
+    signs = [_factor(argument, place) for argument, place in zip(inner.args, ((0, 2), (1, 3)), strict=True)]
+    return signs[0] * signs[1]
+
+
+def _factor(spread: Expression, place: tuple[int, int]) -> Sign:
+    """The definiteness of a matrix that fills two of four dimensions and is repeated along the others."""
+    value = constant(spread)
+    others = tuple(axis for axis in range(4) if axis not in place)
+    if value is not None:
+        repeated = bool((np.ptp(value, axis=others) == 0).all()) if value.size else False
+        return _of_constant(np.asarray(value.take(0, others[1]).take(0, others[0]))) if repeated else INDEFINITE
+    if spread.atom is not None and spread.atom.name == "broadcast_to":
+        spread = spread.args[0]
+    shape = tuple(size if axis in place else 1 for axis, size in enumerate(spread.shape))
+    if spread.shape != shape or spread.atom is None or spread.atom.name != "reshape":
+        return INDEFINITE
+    matrix = spread.args[0]
+    return definiteness(matrix) if matrix.shape == (shape[place[0]], shape[place[1]]) else INDEFINITE

@@ -9,25 +9,32 @@ recorded and judged when a ``Problem`` is made, so that all violations can be to
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import curvature as curvature_module
+from . import squares, usage
 from .atoms import ATOMS, Atom, MismatchError, Shape
 from .constraint import Constraint
 from .curvature import AFFINE, Curvature, Form
-from .diagnostics import DefinitionError, UsageError, definition_error, shape_error, usage_error
+from .definite import definiteness, symmetric
+from .diagnostics import shape_error
+from .display import Shown, leaf_latex
+from .foreign import TORCH, UFUNCS, as_array
 from .keys import Key
+from .latex import latex
 from .printing import constant_text, text
+from .questions import Asked
+from .refused import Refused
 from .sign import Sign, sign_of
 from .span import Span, here
 
 
-class Expression:
+class Expression(Shown, Asked, Refused):
     """A node of a model. Build them with operators and the functions of this package."""
 
     __slots__ = ("args", "atom", "curvature", "data", "form", "shape", "sign", "span")
@@ -64,13 +71,22 @@ class Expression:
     def __repr__(self) -> str:
         return f"<{self.curvature} {self.shape}: {text(self)}>"
 
+    def latex(self) -> str:
+        """In LaTeX, without delimiters; a leaf with the set it is declared in."""
+        return leaf_latex(self) if hasattr(self, "attributes") else latex(self)
+
     def __len__(self) -> int:
         if not self.shape:
-            raise usage_error("len() of a scalar expression", self, "a scalar has no length", "use .size for the number of entries")
+            raise usage.length(self)
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Expression]:
         return (self[i] for i in range(len(self)))
+
+    @staticmethod
+    def elementwise(name: str, *arguments: Any, **data: Any) -> Expression:
+        """An elementwise atom of these arguments, for modules that expressions are built with."""
+        return elementwise(name, *arguments, **data)
 
     # Operators
 
@@ -99,10 +115,10 @@ class Expression:
         return product(wrap(other), self)
 
     def __matmul__(self, other: Any) -> Expression:
-        return apply("matmul", self, other)
+        return matrix_product(self, wrap(other))
 
     def __rmatmul__(self, other: Any) -> Expression:
-        return apply("matmul", other, self)
+        return matrix_product(wrap(other), self)
 
     def __truediv__(self, other: Any) -> Expression:
         return product(self, reciprocal(wrap(other)))
@@ -112,18 +128,13 @@ class Expression:
 
     def __pow__(self, exponent: Any) -> Expression:
         if isinstance(exponent, bool) or not isinstance(exponent, int | float | np.number):
-            raise usage_error("an exponent must be a number", self, f"got {type(exponent).__name__}", "write x**2")
+            raise usage.no_number(self, exponent)
         if exponent == 2:
-            return apply("square", self)
-        if exponent == 1:
-            return self
+            return squared(self)
+        if exponent in (0, 1):
+            return self if exponent else Constant(np.ones(self.shape))
         if self.form is not Form.CONSTANT:
-            raise usage_error(
-                f"a variable to the power {exponent}",
-                self,
-                "only the powers 1 and 2 of a variable are representable in a quadratic program",
-                "write x**2, or apply the power to data",
-            )
+            raise usage.raised(self, exponent)
         return apply("power", self, exponent=exponent)
 
     def __abs__(self) -> Expression:
@@ -134,7 +145,10 @@ class Expression:
             frozen = Key.of(key)
             shape = np.empty(self.shape, dtype=bool)[frozen.value].shape
         except (IndexError, TypeError, ValueError) as error:
-            raise shape_error(f"the index does not fit shape {self.shape}", str(error), "", self) from None
+            mend = "indices follow NumPy: integers, slices, masks, integer arrays, ... and None"
+            if "out of bounds" in str(error):
+                mend = "the last entry is {0}[-1]"
+            raise shape_error("an index that does not fit", str(error), mend, self, code="S04") from None
         return apply("index", self, key=frozen, shape=shape)
 
     # Methods with NumPy's names
@@ -162,12 +176,29 @@ class Expression:
         try:
             fitted = np.empty(self.shape, dtype=bool).reshape(target).shape
         except (ValueError, TypeError) as error:
-            raise shape_error(f"shape {self.shape} cannot become {target}", str(error), "", self) from None
+            why = f"a reshape keeps the number of entries, here {self.size}: {error}"
+            if isinstance(target, tuple) and all(isinstance(size, int) and size >= 0 for size in target):
+                why = f"a reshape keeps the number of entries: {self.size} do not fill {math.prod(target)}"
+            mend = "give one dimension as -1 to have it computed"
+            raise shape_error(f"shape {self.shape} cannot become {target}", why, mend, self, code="S06") from None
         return apply("reshape", self, shape=fitted)
 
     def flatten(self) -> Expression:
         """All entries in C order, as a vector."""
         return self.reshape(-1)
+
+    def ptp(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Expression:
+        """Largest minus smallest entry over ``axis`` (all of them if None). Convex, nonnegative."""
+        return apply("ptp", self, axis=normalized(axis, self), keepdims=keepdims)
+
+    def var(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, ddof: int = 0) -> Expression:
+        """Variance over ``axis``: the sum of squares around the mean, over their number - ``ddof``. Convex, nonnegative."""
+        total = squared(self - self.mean(axis, keepdims=True)).sum(axis, keepdims)
+        number = self.size // total.size if total.size else 0
+        if number <= ddof:
+            why = f"{number} entries less ddof={ddof} leaves nothing to divide by"
+            raise shape_error("var of too few entries", why, "write ddof=0, for the mean square", self, code="S08")
+        return total / (number - ddof)
 
     def cumsum(self, axis: int | None = 0) -> Expression:
         """Cumulative sum along ``axis``, or of all entries in C order if None."""
@@ -193,34 +224,21 @@ class Expression:
 
     __hash__ = object.__hash__
 
-    def __lt__(self, other: Any) -> NoReturn:
-        raise _strict_error("<", self)
-
-    def __gt__(self, other: Any) -> NoReturn:
-        raise _strict_error(">", self)
-
-    def __ne__(self, other: object) -> NoReturn:
-        raise usage_error("!= between expressions", self, "the set it describes is not convex", "write == for an equality")
-
-    def __bool__(self) -> NoReturn:
-        raise usage_error("the truth value of an expression", self, "it has no value before the problem is solved", "")
-
-    def __float__(self) -> NoReturn:
-        raise usage_error("a number was wanted", self, "an expression has no value before the problem is solved", "")
-
-    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        mend = "wrap what stands on the left: kr.Constant(S) @ x"
-        raise usage_error("NumPy or SciPy was given an expression", self, "it has no value yet", mend)
-
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """Operators with a NumPy array on the left arrive here; other ufuncs have no meaning for an expression."""
         operation = UFUNCS.get(ufunc.__name__)
         if operation is None or method != "__call__" or kwargs:
-            raise _numpy_error(ufunc.__name__, self)
+            raise usage.numpy(ufunc.__name__, self)
         return operation(*(wrap(value) for value in inputs))
 
-    def __array_function__(self, function: Any, *rest: Any) -> NoReturn:
-        raise _numpy_error(getattr(function, "__name__", "function"), self)
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        """Operators with a torch tensor on the left arrive here; torch's other functions have no meaning for an expression."""
+        name = getattr(function, "__name__", "function")
+        operation = UFUNCS.get(TORCH.get(name, name))
+        if operation is None or kwargs:
+            raise usage.numpy(name, usage.first(args, (kwargs or {}).values()), "torch")
+        return operation(*(wrap(value) for value in args))
 
 
 class Operation(Expression):
@@ -258,7 +276,8 @@ def apply(name: str, *arguments: Any, **data: Any) -> Expression:
     try:
         shape = atom.shape([argument.shape for argument in args], data)
     except MismatchError as mismatch:
-        raise shape_error(f"shapes do not fit in {name}", mismatch.why, mismatch.mend, *args) from None
+        title = mismatch.title or f"an argument of the wrong shape in {name}"
+        raise shape_error(title, mismatch.why, mismatch.mend, *args, code=mismatch.code) from None
     if atom.folds and atom.value is not None and all(isinstance(argument, Constant) for argument in args):
         with np.errstate(all="ignore"):
             return Constant(atom.value(*(argument.value for argument in args if isinstance(argument, Constant)), **data))
@@ -278,12 +297,20 @@ def _form_and_curvature(atom: Atom, args: tuple[Expression, ...], data: Mapping[
         return Form.NONE, curvature_module.UNKNOWN
     directions = [(a.curvature, atom.monotone(args, i)) for i, a in enumerate(args)]
     curvature = curvature_module.compose(atom.curvature(args, data), directions)
+    if atom.form is Form.NONE:
+        return Form.NONE, curvature
     if atom.form is Form.AFFINE:
         return inner, curvature
     if atom.form is Form.PIECEWISE:
         return (Form.PIECEWISE if inner <= Form.PIECEWISE else Form.NONE), curvature
-    flat = all(a.form <= Form.AFFINE or (a.form is Form.PIECEWISE and a.curvature.convex and a.sign.nonneg) for a in args)
-    return (Form.QUADRATIC if flat else Form.NONE), curvature
+    return (Form.QUADRATIC if all(map(_one_sided, args)) else Form.NONE), curvature
+
+
+def _one_sided(argument: Expression) -> bool:
+    """Whether its square is within quadratic programs: affine, or piecewise linear and bent away from zero on one side of it."""
+    convex, concave = argument.curvature.convex, argument.curvature.concave
+    bent = (convex and argument.sign.nonneg) or (concave and argument.sign.nonpos)
+    return argument.form <= Form.AFFINE or (argument.form is Form.PIECEWISE and bent)
 
 
 def _relation(op: str, left: Expression, right: Any) -> Constraint:
@@ -302,29 +329,75 @@ def broadcast(*arguments: Any) -> tuple[Expression, ...]:
     try:
         shape = np.broadcast_shapes(*(argument.shape for argument in args))
     except ValueError:
-        shapes = " and ".join(str(argument.shape) for argument in args)
-        why = f"shapes {shapes} do not broadcast"
-        raise shape_error("shapes do not fit", why, "reshape one of them", *args) from None
+        why = "aligned from the right, dimensions must be equal, or one of them 1"
+        raise shape_error("shapes that do not broadcast", why, _spreading([a.shape for a in args]), *args) from None
     return tuple(a if a.shape == shape else apply("broadcast_to", a, shape=shape) for a in args)
+
+
+def _spreading(shapes: Sequence[Shape]) -> str:
+    """How shapes could be made to broadcast; {0} and {1} stand for the parts."""
+    if len(shapes) == 2:
+        for index, (vector, other) in enumerate((shapes, shapes[::-1])):
+            if len(vector) == 1 and len(other) == 2 and vector[0] == other[0]:
+                return f"write {{{index}}}[:, None], if it has an entry for every row"
+    return "give both the same shape, or reshape one of them"
 
 
 def product(left: Expression, right: Expression) -> Expression:
     """``*``: elementwise between equal shapes or with a scalar; refused between others, where @ is often meant."""
     if left.shape != right.shape and left.shape and right.shape:
-        raise shape_error(
-            "* between different shapes",
-            f"* is elementwise between equal shapes or with a scalar; got {left.shape} and {right.shape}",
-            "write @ for a matrix product, or kr.multiply(a, b) for NumPy broadcasting",
-            left,
-            right,
-        )
+        raise usage.star(left, right)
+    return multiplied(left, right)
+
+
+def multiplied(left: Expression, right: Expression) -> Expression:
+    """The elementwise product, broadcast; of an expression with itself, its square."""
+    if left.form is not Form.CONSTANT and right.form is not Form.CONSTANT:
+        found = squares.elementwise(left, right)
+        if found is not None:
+            return scaled(found.scales, squared(found.x))
     return elementwise("multiply", left, right)
+
+
+def matrix_product(left: Expression, right: Expression) -> Expression:
+    """``left @ right``; where both are the same vector up to data, the quadratic that it is."""
+    if left.form is not Form.CONSTANT and right.form is not Form.CONSTANT:
+        found = squares.inner(left, right)
+        total: Expression | None = None
+        if found is not None and not found.matrices:
+            total = squared(found.x).sum()
+        elif found is not None:
+            known = definiteness(found.P)
+            if (known.nonneg or known.nonpos) and symmetric(found.P):
+                total = apply("quad_form", found.x if left.ndim == 1 else found.x.flatten(), found.P, definite=known)
+        if found is not None and total is not None:
+            return scaled(found.scales, total if left.ndim == 1 else total.reshape(1, 1))
+    return apply("matmul", left, right)
+
+
+def squared(x: Expression) -> Expression:
+    """x², elementwise; of a Euclidean norm, the sum of squares that it is the root of."""
+    scales, norm = squares.peeled(x)
+    if norm.atom is not None and norm.atom.name == "norm2" and norm.form is not Form.CONSTANT:
+        return scaled((*scales, *scales), squared(norm.args[0]).sum(**norm.data))
+    return apply("square", x)
+
+
+def scaled(scales: Sequence[Expression | float], x: Expression) -> Expression:
+    """x times numbers; an even number of signs is none."""
+    sign = 1.0
+    for scale in scales:
+        if isinstance(scale, float):
+            sign *= scale
+        else:
+            x = elementwise("multiply", scale, x)
+    return x if sign == 1 else -x if sign == -1 else elementwise("multiply", sign, x)
 
 
 def reciprocal(value: Expression) -> Expression:
     """1 / value, elementwise; value must be free of variables."""
     if value.form is not Form.CONSTANT:
-        raise usage_error("division by an expression with variables", value, "it is not convex as a rule", "multiply instead")
+        raise usage.divided(value)
     return apply("reciprocal", value)
 
 
@@ -333,25 +406,8 @@ def wrap(value: Any) -> Expression:
     if isinstance(value, Expression):
         return value
     if isinstance(value, Constraint):
-        raise usage_error("a constraint inside an expression", value.left, "a constraint is not a value", "")
+        raise usage.inside(value)
     return Constant(value)
-
-
-def as_array(value: Any) -> NDArray[np.float64]:
-    """A float64 copy of a constant, whatever library it came from."""
-    if getattr(value, "requires_grad", False):
-        raise _constant_error("a tensor that requires grad", "make it a kr.Parameter and pass it when the layer is called")
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().double().numpy()
-    elif hasattr(value, "toarray"):
-        value = value.toarray()
-    raw = np.asarray(value)
-    if raw.dtype == object or raw.dtype.kind not in "biuf":
-        raise _constant_error(f"{type(value).__name__} of kind {raw.dtype}", "pass real numbers, arrays or tensors")
-    array = np.array(raw, dtype=np.float64)
-    if np.isnan(array).any():
-        raise _constant_error("an array with NaN", "remove the NaN entries, or make it a kr.Parameter")
-    return array
 
 
 def normalized(axis: int | tuple[int, ...] | None, expression: Expression) -> tuple[int, ...] | None:
@@ -360,14 +416,17 @@ def normalized(axis: int | tuple[int, ...] | None, expression: Expression) -> tu
         return None
     axes = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
     if not all(isinstance(a, int | np.integer) for a in axes) or any(not -expression.ndim <= a < expression.ndim for a in axes):
-        raise shape_error(f"axis {axis} does not exist", f"the shape is {expression.shape}", "", expression)
+        last = expression.ndim - 1
+        why = "a scalar has no axes" if last < 0 else f"shape {expression.shape} has axis 0{f' to {last}' if last else ' only'}"
+        raise shape_error(f"axis {axis} does not exist", why, "leave axis out to take all entries", expression, code="S05")
     return tuple(sorted({a % expression.ndim for a in axes}))
 
 
 def matrix(expression: Expression, name: str) -> Expression:
     """The expression, if it is a matrix."""
     if expression.ndim != 2:
-        raise shape_error(f"{name} needs a matrix", f"got shape {expression.shape}", "", expression)
+        why = f"a matrix has two dimensions; got {expression.ndim}"
+        raise shape_error(f"{name} needs a matrix", why, "kr.diag makes a matrix of a vector", expression, code="S08")
     return expression
 
 
@@ -375,32 +434,3 @@ def start(leaf: Expression, shape: Shape, sign: Sign, form: Form) -> None:
     """Set what every leaf has."""
     leaf.atom, leaf.args, leaf.data, leaf.span = None, (), {}, here()
     leaf.shape, leaf.sign, leaf.form, leaf.curvature = shape, sign, form, AFFINE
-
-
-# NumPy's names of the operators of Python.
-UFUNCS: dict[str, Callable[..., Any]] = {
-    "add": operator.add,
-    "subtract": operator.sub,
-    "multiply": operator.mul,
-    "divide": operator.truediv,
-    "matmul": operator.matmul,
-    "negative": operator.neg,
-    "absolute": operator.abs,
-    "equal": operator.eq,
-    "less_equal": operator.le,
-    "greater_equal": operator.ge,
-}
-
-
-def _numpy_error(name: str, expression: Expression) -> UsageError:
-    mend = "use karush's own functions, such as kr.sum, kr.exp or kr.maximum"
-    return usage_error(f"NumPy's {name} was given an expression", expression, "it has no value yet", mend)
-
-
-def _constant_error(got: str, mend: str) -> DefinitionError:
-    return definition_error("N02", "a constant cannot be used", f"got {got}", mend)
-
-
-def _strict_error(op: str, expression: Expression) -> UsageError:
-    mend = f"write {op}=; in place of Python's max and min write kr.maximum and kr.minimum"
-    return usage_error(f"a strict inequality {op}", expression, "a strict inequality has no attained optimum", mend)

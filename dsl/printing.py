@@ -1,96 +1,192 @@
-"""Expressions and problems as text, close to what the user would write."""
+"""Expressions and problems as text, close to what the user would write. ``latex`` is its sister."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .idioms import Phrase, compose, constant, sides
+
 if TYPE_CHECKING:  # expressions print themselves with this module
     from .constraint import Constraint
     from .expression import Expression
+    from .keys import Key
+    from .leaves import Variable
 
 Names = Mapping[str, str]
-SUM, PRODUCT, POWER, TIGHT = 1, 2, 3, 4
-LONGEST = 400
+Piece = tuple[str, int]  # the text, and how tightly it binds
+Inner = Callable[[Any], Piece]
+SUM, SIGNED, PRODUCT, POWER, TIGHT = 1, 2, 3, 4, 5  # SIGNED: a term with a minus in front
+LONGEST = 400  # characters of an expression
+ROWS = 60  # constraints of a problem
+FEW = 4  # entries of an array that are still shown one by one
 
 
 def text(expression: Expression, names: Names | None = None) -> str:
     """One line; long constants appear by shape, and what grows beyond LONGEST is cut."""
-    done: dict[int, tuple[str, int]] = {}
-    stack = [expression]
-    while stack:  # arguments first, shared nodes once, depth is free
-        node = stack[-1]
-        waiting = [argument for argument in node.args if id(argument) not in done]
-        if waiting:
-            stack.extend(waiting)
-            continue
-        stack.pop()
-        written, binds = _text(node, {} if names is None else names, done)
-        done[id(node)] = (written, binds) if len(written) <= LONGEST else (f"{written[: LONGEST // 2]} ...", TIGHT)
-    return done[id(expression)][0]
+
+    def say(phrase: Phrase, inner: Inner) -> Piece:
+        written, binds = _text(phrase, {} if names is None else names, inner)
+        return (written, binds) if len(written) <= LONGEST else _cut(phrase, written, inner)
+
+    return compose(expression, say)[0]
 
 
 def constraint_text(constraint: Constraint, names: Names | None = None) -> str:
-    """left op right, without the broadcasting that made the sides equal in shape."""
-    return f"{text(_unspread(constraint.left), names)} {constraint.op} {text(_unspread(constraint.right), names)}"
+    """left op right, without the broadcasting that made the sides equal in shape; then where it holds, and what it costs."""
+    left, right = sides(constraint)
+    said = f"{text(left, names)} {constraint.op} {text(right, names)}"
+    weight = getattr(constraint, "weight", None)
+    if weight is not None:
+        said = f"soft({said}, {text(bare(weight), names)}, {getattr(constraint, 'penalty', '')})"
+    return said if constraint.active is None else f"{said} where {text(bare(constraint.active), names)}"
+
+
+def variable_text(variable: Variable, names: Names | None = None) -> str:
+    """What is declared of a variable, as far as it narrows what can be chosen; empty where nothing is."""
+    facts, written = variable.attributes, text(variable, names)
+    low = variable.lower if not facts.sign.nonneg else None
+    high = variable.upper if not facts.sign.nonpos else None
+    if low is None and high is None and not facts.declared:
+        return ""
+    below = "" if low is None else f"{text(bare(low), names)} <= "
+    above = "" if high is None else f" <= {text(bare(high), names)}"
+    return " ".join([f"{below}{written}{above}", *facts.declared])
+
+
+def bare(data: Expression) -> Expression:
+    """Without the broadcasting and the checking that made it fit."""
+    while data.atom is not None and data.atom.name in ("broadcast_to", "assume"):
+        data = data.args[0]
+    return data
 
 
 def problem_text(sign: int, objective: Expression, constraints: Mapping[str, Constraint], names: Names) -> str:
     """The problem in the usual display."""
     lines = [f"{'minimize' if sign > 0 else 'maximize'}   {text(objective, names)}"]
-    width = max((len(name) for name in constraints), default=0)
-    for index, (name, constraint) in enumerate(constraints.items()):
+    shown = list(constraints.items())[:ROWS]
+    width = max((len(name) for name, _ in shown), default=0)
+    for index, (name, constraint) in enumerate(shown):
         head = "subject to" if index == 0 else ""
         lines.append(f"{head:<10} {name + ':':<{width + 1}} {constraint_text(constraint, names)}")
+    if len(constraints) > ROWS:
+        lines.append(f"{'':<10} ... and {len(constraints) - ROWS} more constraints")
     return "\n".join(lines)
-
-
-def _text(node: Expression, names: Names, done: Mapping[int, tuple[str, int]]) -> tuple[str, int]:
-    """The text and how tightly it binds, from those of the arguments."""
-    if node.atom is None:
-        written = node.label(names)
-        return written, SUM if written.startswith("-") else TIGHT
-    name, args = node.atom.name, [_unspread(argument) for argument in node.args]
-
-    def inner(index: int, least: int) -> str:
-        written, binds = done[id(args[index])]
-        return written if binds >= least else f"({written})"
-
-    if name == "add":
-        if args[1].atom is not None and args[1].atom.name == "negate":
-            subtracted, binds = done[id(_unspread(args[1].args[0]))]
-            return f"{inner(0, SUM)} - {subtracted if binds >= PRODUCT else f'({subtracted})'}", SUM
-        return f"{inner(0, SUM)} + {inner(1, SUM)}", SUM
-    if name == "negate":
-        return f"-{inner(0, PRODUCT)}", SUM
-    if name in ("multiply", "matmul"):
-        return f"{inner(0, PRODUCT)} {'*' if name == 'multiply' else '@'} {inner(1, POWER)}", PRODUCT
-    if name == "square":
-        return f"{inner(0, TIGHT)}**2", POWER
-    if name == "power":
-        return f"{inner(0, TIGHT)}**{node.data['exponent']:g}", POWER
-    if name == "index":
-        return f"{inner(0, TIGHT)}[{node.data['key']}]", TIGHT
-    if name == "transpose" and node.data["axes"] == tuple(range(node.ndim))[::-1]:
-        return f"{inner(0, TIGHT)}.T", TIGHT
-    if name == "reshape":
-        return f"{inner(0, TIGHT)}.reshape{node.shape}", TIGHT
-    if name == "function":
-        name = getattr(node.data["callable"], "__name__", type(node.data["callable"]).__name__)
-    axis = node.data.get("axis")
-    options = "" if axis is None else f", axis={axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis}"
-    return f"{name}({', '.join(done[id(a)][0] for a in args)}{options})", TIGHT
 
 
 def constant_text(value: NDArray[Any]) -> str:
     """A scalar, a uniform array by its entry, a short vector in full, anything else by its shape."""
-    if value.size and np.ptp(value) == 0 if np.isfinite(value).all() else value.size == 1:
+    if uniform(value):
         return f"{value.flat[0]:g}"
-    return f"[{', '.join(f'{v:g}' for v in value)}]" if value.ndim == 1 and value.size <= 4 else f"const{value.shape}"
+    if is_identity(value):
+        return f"eye({len(value)})"
+    return f"[{', '.join(f'{v:g}' for v in value)}]" if value.ndim == 1 and value.size <= FEW else f"const{value.shape}"
 
 
-def _unspread(node: Expression) -> Expression:
-    return node.args[0] if node.atom is not None and node.atom.name == "broadcast_to" else node
+def uniform(value: NDArray[Any]) -> bool:
+    """Whether all entries, and there are some, are the same finite number; or it is one number."""
+    return value.size == 1 or bool(value.size and np.isfinite(value).all() and np.ptp(value) == 0)
+
+
+def is_identity(value: NDArray[Any]) -> bool:
+    """Whether this is an identity matrix."""
+    square = value.ndim == 2 and value.shape[0] == value.shape[1] > 1
+    return square and bool((value == np.eye(len(value))).all())
+
+
+def index_text(key: Key) -> str:
+    """What stands between the brackets; long index arrays appear by shape."""
+    parts = []
+    for part in key.entries:
+        array = getattr(part, "array", None)
+        listed = array is not None and array.dtype != bool and array.ndim == 1 and array.size <= FEW
+        parts.append(str(array.tolist()) if listed and array is not None else str(type(key)((part,))))
+    return ", ".join(parts)
+
+
+def called(phrase: Phrase) -> str:
+    """The name of a function that the user brought."""
+    function = phrase.data["callable"]
+    name: str = getattr(function, "__name__", type(function).__name__)
+    return name
+
+
+def _cut(phrase: Phrase, written: str, inner: Inner) -> Piece:
+    """A long sum ends in dots; of anything else the arguments are left out."""
+    if phrase.word in ("add", "subtract"):
+        head = inner(phrase.args[0])[0]
+        return head if head.endswith(" + ...") else f"{head} + ...", SUM
+    return f"{phrase.word}(...)", TIGHT
+
+
+def _text(phrase: Phrase, names: Names, inner: Inner) -> Piece:
+    """The text and how tightly it binds, from those of the arguments."""
+
+    def arg(index: int, least: int) -> str:
+        written, binds = inner(phrase.args[index])
+        return written if binds >= least else f"({written})"
+
+    word, data = phrase.word, phrase.data
+    if word in ("constant", "leaf"):
+        value = constant(phrase.node)
+        written = phrase.node.label(names) if value is None else constant_text(value)
+        return written, SIGNED if written.startswith("-") else TIGHT
+    if word == "add":
+        right, binds = inner(phrase.args[1])
+        if binds == SIGNED:
+            return f"{arg(0, SUM)} - {right[1:]}", SUM
+        return f"{arg(0, SUM)} + {right}", SUM
+    if word == "subtract":
+        return f"{arg(0, SUM)} - {arg(1, PRODUCT)}", SUM
+    if word == "negate":
+        return f"-{arg(0, PRODUCT)}", SIGNED
+    if word in OPERATORS:
+        named = [_factor(part) if word == "matmul" else "" for part in phrase.args]
+        left, right = named[0] or arg(0, SIGNED), named[1] or arg(1, POWER)
+        return f"{left} {OPERATORS[word]} {right}", SIGNED if left.startswith("-") else PRODUCT
+    if word == "reciprocal":
+        return f"1 / {arg(0, POWER)}", PRODUCT
+    if word == "square":
+        return f"{arg(0, TIGHT)}**2", POWER
+    if word == "power":
+        return f"{arg(0, TIGHT)}**{data['exponent']:g}", POWER
+    if word == "index":
+        return f"{arg(0, TIGHT)}[{index_text(data['key'])}]", TIGHT
+    if word == "transpose" and data["axes"] == tuple(range(phrase.node.ndim))[::-1]:
+        return f"{arg(0, TIGHT)}.T", TIGHT
+    if word == "transpose":
+        return f"transpose({inner(phrase.args[0])[0]}, {data['axes']})", TIGHT
+    if word == "reshape":
+        sizes = ", ".join(map(str, phrase.shape)) or "()"
+        return f"{arg(0, TIGHT)}.{'flatten()' if phrase.node.ndim == 1 else f'reshape({sizes})'}", TIGHT
+    joined = ", ".join(inner(argument)[0] for argument in phrase.args)
+    if word in ("concatenate", "stack"):
+        joined = f"[{joined}]"
+    name = called(phrase) if word == "function" else NAMES.get(word, word)
+    return f"{name}({joined}{options(phrase)})", TIGHT
+
+
+def _factor(part: Any) -> str:
+    """A uniform array in a matrix product, where it is no scalar."""
+    value = constant(part)
+    if value is None or not uniform(value):
+        return ""
+    name = {1.0: "ones", 0.0: "zeros"}.get(value.flat[0], "const")
+    return f"{name}{value.shape}".replace(",)", ")") if name != "const" else f"const{value.shape}"
+
+
+def options(phrase: Phrase) -> str:
+    """Static arguments, where they are not the usual ones."""
+    axis, told = phrase.data.get("axis"), ""
+    if axis is not None:
+        axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
+        told = "" if axis == 0 and phrase.word in FIRST_AXIS else f", axis={axis}"
+    return told + (f", {phrase.data['offset']}" if phrase.data.get("offset") else "")
+
+
+OPERATORS = {"multiply": "*", "matmul": "@", "divide": "/"}
+NAMES = {"diagonal": "diag"}  # atoms that users call by another name
+FIRST_AXIS = ("concatenate", "stack", "diff", "cumsum")  # axis=0 goes without saying

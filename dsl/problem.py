@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from . import rules
+from . import complaints, rules
 from .constraint import Constraint
-from .diagnostics import definition_error, shape_error
+from .diagnostics import Diagnostic, definition_error, require, shape_error, together
+from .display import Shown, problem_latex
+from .dpp import is_dpp_problem
 from .expression import Expression, wrap
+from .facts import false
 from .leaves import Parameter, Variable
-from .printing import problem_text
+from .printing import problem_text, variable_text
 from .span import Span, here
 from .walk import leaves
 
 if TYPE_CHECKING:
     from .cvxpy_export import CvxpyModel
+    from .sympy_export import SympyModel
 
 
 class _Objective:
@@ -28,10 +32,45 @@ class _Objective:
     def __init__(self, expression: Any) -> None:
         wrapped = wrap(expression)
         if wrapped.size != 1:
-            why = f"the objective must be a scalar, got shape {wrapped.shape}"
-            raise shape_error("the objective is not a scalar", why, "sum it: kr.sum(...)", wrapped)
+            why, mend = "numbers can be compared, arrays cannot: one objective is one number", "add its entries up: kr.sum({0})"
+            raise shape_error("the objective is not a scalar", why, mend, wrapped, code="S07")
         self.expression: Expression = wrapped if wrapped.shape == () else wrapped.reshape(())
         self.span: Span | None = here()
+
+    def __add__(self, other: Any) -> Minimize | Maximize:
+        if isinstance(other, int | float) and other == 0:  # where the built-in sum begins
+            return type(self)(self.expression)  # type: ignore[return-value]  # there are two kinds
+        if not isinstance(other, _Objective):
+            return NotImplemented
+        if other.sign != self.sign:
+            why = "one is to be small and the other large; which of them the sum should be cannot be known"
+            raise definition_error(
+                "N18", "a sum of Minimize and Maximize", why, "turn one around: -kr.Maximize(f) is kr.Minimize(-f)"
+            )
+        return _OF[self.sign](self.expression + other.expression)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Minimize | Maximize:
+        return _OF[-self.sign](-self.expression)
+
+    def __sub__(self, other: Any) -> Minimize | Maximize:
+        return self + -other if isinstance(other, _Objective) else NotImplemented
+
+    def __mul__(self, factor: Any) -> Minimize | Maximize:
+        """Scaled; a negative number exchanges Minimize and Maximize."""
+        if isinstance(factor, _Objective):
+            return NotImplemented
+        turned = isinstance(factor, int | float) and factor < 0
+        return _OF[-self.sign if turned else self.sign](self.expression * factor)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Any) -> Minimize | Maximize:
+        if isinstance(divisor, _Objective):
+            return NotImplemented
+        turned = isinstance(divisor, int | float) and divisor < 0
+        return _OF[-self.sign if turned else self.sign](self.expression / divisor)
 
 
 class Minimize(_Objective):
@@ -46,34 +85,51 @@ class Maximize(_Objective):
     sign = -1
 
 
-class Problem:
+_OF: dict[int, type[Minimize] | type[Maximize]] = {1: Minimize, -1: Maximize}
+
+
+class Problem(Shown):
     """A parameterized convex quadratic program.
 
     ``objective``: Minimize(...) or Maximize(...). ``constraints``: a list, nested lists, or a dict of names to constraints (or
-    lists of them). Raises DCPError with every violation of the rules at once. Immutable.
+    lists of them). Raises one ModelError with every violation at once (a DCPError, if all are of convexity). Immutable.
     """
 
     def __init__(self, objective: _Objective, constraints: Any = ()) -> None:
         if not isinstance(objective, _Objective):
-            raise definition_error("N03", "the objective", f"expected kr.Minimize(...) or kr.Maximize(...), got {_kind(objective)}")
+            raise complaints.no_objective(objective)
         self.objective = objective
-        self._constraints = _named(constraints)
-        roots = [objective.expression, *(side for c in self._constraints.values() for side in (c.left, c.right))]
-        found = leaves(roots)
-        owners: dict[str | None, Variable | Parameter] = {}
+        self._constraints, self._unnamed, findings = _named(constraints)
+        found = leaves(self.expressions)
+        bounds = [side for leaf in found if isinstance(leaf, Variable) for side in (leaf.lower, leaf.upper) if side is not None]
+        found = list(dict.fromkeys([*found, *leaves(bounds)]))
+        owners: dict[str, Variable | Parameter] = {}
         for leaf in found:
             if leaf.name is not None and owners.setdefault(leaf.name, leaf) is not leaf:
-                why = f"{owners[leaf.name]!r} and {leaf!r} are different and share it"
-                raise definition_error("N03", f"the name {leaf.name!r}", why, "give each its own name")
+                findings.append(complaints.shared_name(owners[leaf.name], leaf))
         names = names_of(found)
         self._variables = {names[leaf.key]: leaf for leaf in found if isinstance(leaf, Variable)}
         self._parameters = {names[leaf.key]: leaf for leaf in found if isinstance(leaf, Parameter)}
-        rules.check(objective.expression, objective.sign, objective.span, self._constraints)
+        findings += rules.violations(objective.expression, objective.sign, objective.span, self._constraints)
+        findings += [finding for name, constraint in self._constraints.items() for finding in false(name, constraint)]
+        if findings:
+            raise together(findings)
 
     @property
     def constraints(self) -> Mapping[str, Constraint]:
         """Constraints by name, read-only."""
         return MappingProxyType(self._constraints)
+
+    @property
+    def unnamed(self) -> frozenset[str]:
+        """Names of the constraints to which the user gave none."""
+        return frozenset(self._unnamed)
+
+    @property
+    def expressions(self) -> list[Expression]:
+        """The objective, the sides of all constraints, and the conditions and weights that they carry."""
+        parts = [part for c in self._constraints.values() for part in (c.left, c.right, c.active, getattr(c, "weight", None))]
+        return [self.objective.expression, *(part for part in parts if part is not None)]
 
     @property
     def variables(self) -> Mapping[str, Variable]:
@@ -85,20 +141,77 @@ class Problem:
         """Parameters by name, in order of appearance, read-only."""
         return MappingProxyType(self._parameters)
 
+    def __add__(self, other: Any) -> Self:
+        """Both objectives, added, under the constraints of both; a constraint of both is stated once."""
+        if isinstance(other, int | float) and other == 0:  # where the built-in sum begins
+            return self
+        if not isinstance(other, Problem):
+            return NotImplemented
+        own = {constraint.key for constraint in self._constraints.values()}
+        return type(self)(self.objective + other.objective, [*self._listed(set()), *other._listed(own)])
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Self:
+        return self * -1
+
+    def __sub__(self, other: Any) -> Self:
+        return self + -other if isinstance(other, Problem) else NotImplemented
+
+    def __mul__(self, factor: Any) -> Self:
+        """The objective scaled, under the same constraints; a negative number exchanges Minimize and Maximize."""
+        if isinstance(factor, Problem):
+            return NotImplemented
+        return type(self)(self.objective * factor, self._listed(set()))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Any) -> Self:
+        return NotImplemented if isinstance(divisor, Problem) else type(self)(self.objective / divisor, self._listed(set()))
+
+    def is_dcp(self) -> bool:
+        """True: what breaks the rules of convexity raises when the problem is written."""
+        return True
+
+    def is_qp(self) -> bool:
+        """True: what makes no quadratic program raises when the problem is written."""
+        return True
+
+    def is_dpp(self) -> bool:
+        """Whether parameters enter as cvxpy wants them, affinely. karush does not need it; ``to_cvxpy`` to other layers does."""
+        return is_dpp_problem(self)
+
+    def _listed(self, without: set[str]) -> list[Any]:
+        """Constraints as they could be written, but for those with these keys."""
+        several = [(name, c) for name, c in self._constraints.items() if c.key not in without]
+        return [c if name in self._unnamed else {name: c} for name, c in several]
+
     def __repr__(self) -> str:
-        return problem_text(self.objective.sign, self.objective.expression, self.constraints, self.names)
+        names = self.names
+        stated = problem_text(self.objective.sign, self.objective.expression, self.constraints, names)
+        told = [said for variable in self._variables.values() if (said := variable_text(variable, names))]
+        return "\n".join([stated, *(f"{'with' if not i else '':<10} {said}" for i, said in enumerate(told))])
+
+    def latex(self) -> str:
+        """An aligned LaTeX display, without delimiters."""
+        return problem_latex(self)
 
     def to_cvxpy(self, values: Mapping[str, Any] | None = None) -> CvxpyModel:
         """The same problem in cvxpy, with its variables, parameters and constraints by name.
 
         With ``values`` for all parameters (arrays of one item), every expression without variables becomes a constant.
         """
-        try:
-            from .cvxpy_export import export  # optional: cvxpy is an extra
-        except ImportError as missing:
-            why = f"cvxpy cannot be imported ({missing})"
-            raise definition_error("X02", "to_cvxpy needs cvxpy", why, "pip install 'karush[cvxpy]'") from None
+        require("cvxpy", "to_cvxpy", "karush[cvxpy]")
+        from .cvxpy_export import export  # optional: cvxpy is an extra
+
         return export(self, values)
+
+    def to_sympy(self) -> SympyModel:
+        """The same problem in sympy: objective, constraints, multipliers, the Lagrangian and the conditions of optimality."""
+        require("sympy", "to_sympy", "karush[sympy]")
+        from .sympy_export import export  # optional: sympy is an extra
+
+        return export(self)
 
     @property
     def names(self) -> dict[str, str]:
@@ -106,27 +219,33 @@ class Problem:
         return {leaf.key: name for name, leaf in [*self.variables.items(), *self.parameters.items()]}
 
 
-def _named(constraints: Any) -> dict[str, Constraint]:
+def _named(constraints: Any) -> tuple[dict[str, Constraint], set[str], list[Diagnostic]]:
+    """Constraints by name, the names that we gave, and what is wrong."""
     named: dict[str, Constraint] = {}
-    for name, constraint in _flat(constraints, ""):
-        if not isinstance(constraint, Constraint):
-            raise definition_error("N03", "the constraints", f"expected constraints such as x >= 0, got {_kind(constraint)}")
+    given: set[str] = set()
+    findings = []
+    for name, constraint, path in _flat(constraints, "", ()):
         label = name or next(free for i in count(len(named)) if (free := f"constraint{i}") not in named)
-        if label in named:
-            raise definition_error("N03", f"the constraint name {label!r}", "it is given twice")
-        named[label] = constraint
-    return named
+        if not isinstance(constraint, Constraint):
+            findings.append(complaints.no_constraint(constraint, path))
+        elif label in named:
+            findings.append(complaints.twice(label, named[label], constraint))
+        else:
+            named[label] = constraint
+            given |= set() if name else {label}
+    return named, given, findings
 
 
-def _flat(constraints: Any, name: str) -> Iterator[tuple[str, Any]]:
+def _flat(constraints: Any, name: str, path: tuple[int, ...]) -> Iterator[tuple[str, Any, tuple[int, ...]]]:
+    """Constraints one by one: name, constraint, and the position in lists and dicts."""
     if isinstance(constraints, Mapping):
-        for key, value in constraints.items():
-            yield from _flat(value, f"{name}.{key}" if name else str(key))
+        for index, (key, value) in enumerate(constraints.items()):
+            yield from _flat(value, f"{name}.{key}" if name else str(key), (*path, index))
     elif isinstance(constraints, Iterable) and not isinstance(constraints, Expression | str):
         for index, value in enumerate(constraints):
-            yield from _flat(value, f"{name}[{index}]" if name else "")
+            yield from _flat(value, f"{name}[{index}]" if name else "", (*path, index))
     else:
-        yield name, constraints
+        yield name, constraints, path
 
 
 def names_of(found: Iterable[Variable | Parameter]) -> dict[str, str]:
@@ -142,7 +261,3 @@ def names_of(found: Iterable[Variable | Parameter]) -> dict[str, str]:
             taken.add(name)
         names[leaf.key] = name
     return names
-
-
-def _kind(value: Any) -> str:
-    return f"{type(value).__name__} {value!r}"[:80]

@@ -7,6 +7,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from .keys import Frozen
+
+SQUARE = ("PSD", "NSD", "symmetric", "diag")
+
 
 @dataclass(frozen=True)
 class Sign:
@@ -40,19 +44,39 @@ def sign_of(value: NDArray[np.float64]) -> Sign:
 
 
 @dataclass(frozen=True)
+class Range:
+    """Constant limits of every entry, of the shape of the leaf; None where there is none."""
+
+    low: Frozen | None
+    high: Frozen | None
+
+
+@dataclass(frozen=True)
 class Attributes:
-    """What the user declares of a leaf, a function's value or an assumption. Names are cvxpy's."""
+    """What the user declares of a leaf, a function's value or an assumption. Names are cvxpy's.
+
+    ``sparsity``: a boolean array of the leaf's shape, False where entries are zero. ``pos`` and ``neg`` are strict on values; a
+    variable takes them as ``nonneg`` and ``nonpos``.
+    """
 
     nonneg: bool = False
     nonpos: bool = False
+    pos: bool = False
+    neg: bool = False
     PSD: bool = False
     NSD: bool = False
     symmetric: bool = False
     diag: bool = False
+    boolean: bool = False
+    sparsity: Frozen | None = None
+    bounds: Range | None = None
 
     @property
     def sign(self) -> Sign:
-        return Sign(self.nonneg, self.nonpos)
+        low, high = (None, None) if self.bounds is None else (self.bounds.low, self.bounds.high)
+        above = low is not None and bool((low.array >= 0).all())
+        below = high is not None and bool((high.array <= 0).all())
+        return Sign(self.nonneg or self.pos or self.boolean or above, self.nonpos or self.neg or below)
 
     @property
     def declared(self) -> tuple[str, ...]:
@@ -61,4 +85,4 @@ class Attributes:
     @property
     def square(self) -> tuple[str, ...]:
         """The declared attributes that only a square matrix can have."""
-        return tuple(name for name in self.declared if name not in ("nonneg", "nonpos"))
+        return tuple(name for name in self.declared if name in SQUARE)

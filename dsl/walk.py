@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from .expression import Expression
-from .leaves import Parameter, Variable
+from .idioms import constant
+
+if TYPE_CHECKING:  # expressions answer for their leaves with this module
+    from .expression import Expression
+    from .leaves import Parameter, Variable
 
 
 def postorder(roots: Iterable[Expression]) -> list[Expression]:
@@ -28,4 +32,27 @@ def postorder(roots: Iterable[Expression]) -> list[Expression]:
 
 def leaves(roots: Iterable[Expression]) -> list[Variable | Parameter]:
     """Variables and parameters in order of first appearance."""
-    return [node for node in postorder(roots) if isinstance(node, Variable | Parameter)]
+    found: list[Variable | Parameter] = [node for node in postorder(roots) if hasattr(node, "key")]  # type: ignore[misc]  # have keys
+    return found
+
+
+def same(left: Expression, right: Expression) -> bool:
+    """Whether two expressions are the same formula: equal atoms of equal leaves, built once or twice."""
+    met: set[tuple[int, int]] = set()
+    waiting = [(left, right)]
+    while waiting:
+        a, b = waiting.pop()
+        if a is b or (id(a), id(b)) in met:
+            continue
+        met.add((id(a), id(b)))
+        if a.shape != b.shape or a.atom is not b.atom or len(a.args) != len(b.args):
+            return False
+        if a.atom is None:
+            keys = [getattr(leaf, "key", None) for leaf in (a, b)]
+            first, second = constant(a), constant(b)
+            if keys[0] != keys[1] or (first is not None and second is not None and first.tobytes() != second.tobytes()):
+                return False
+        elif a.data != b.data:
+            return False
+        waiting.extend(zip(a.args, b.args, strict=True))
+    return True

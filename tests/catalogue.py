@@ -158,6 +158,12 @@ CASES: dict[str, Callable[[], kr.Problem]] = {
     "min": vector(lambda x: -kr.min(x), lambda x: kr.min(x) >= -0.3),
     "maximum": vector(lambda x: kr.sum(kr.maximum(x, par(4), 2 * x - 1)), lambda x: kr.maximum(x, -x) <= 1),
     "minimum": vector(lambda x: -2 * kr.sum(kr.minimum(x, 0.1)), lambda x: kr.minimum(x[0], x[1]) >= -0.2),
+    "ptp": vector(lambda x: kr.ptp(x) + kr.square(kr.ptp(F[:3] @ x - par(3))), lambda x: kr.ptp(x[:2]) <= 0.4),
+    "cummax": matrix(lambda X: kr.sum(kr.cummax(X, 1) @ par(4, nonneg=True)), lambda X: kr.cummin(X, 0)[-1] >= -0.2),
+    "sum_largest": vector(
+        lambda x: kr.sum_largest(F @ x - par(6), 2.5) - kr.sum_smallest(x, 2), lambda x: kr.sum_largest(x, 2) <= 0.7
+    ),
+    "dotsort": vector(lambda x: kr.dotsort(x, [2.0, 1, 1]) + kr.dotsort(x - par(4), par(3, name="w"))),
     "pos and neg": vector(lambda x: kr.sum(kr.pos(x)) + par(nonneg=True) * kr.sum(kr.neg(x - 0.2))),
     "nested": vector(lambda x: kr.max(kr.abs(x) + kr.pos(F[:4] @ x)), lambda x: kr.norm1(kr.pos(x)) <= 1),
     # Quadratic
@@ -167,6 +173,12 @@ CASES: dict[str, Callable[[], kr.Problem]] = {
     "quad_form": vector(lambda x: kr.quad_form(x, par(4, 4, PSD=True)) - kr.quad_form(x, np.diag([-1.0, -2, 0, 0]))),
     "quad_form everywhere": _quad_form_everywhere,
     "quad_form factor": vector(lambda x: (lambda L: kr.quad_form(x, L @ L.T))(par(4, 2))),
+    "quad_form of rows": matrix(
+        lambda X: (
+            par(3, nonneg=True) @ kr.quad_form(X, par(4, 4, name="P", PSD=True))
+            + kr.sum(kr.quad_form(par(3, 3, name="M") @ X, np.eye(4)))
+        )
+    ),
     "huber": vector(lambda x: kr.sum(kr.huber(x, 0.3)) + kr.sum(kr.huber(F @ x, par(nonneg=True) + 0.1))),
     # Functions of parameters
     "functions": vector(
@@ -176,6 +188,13 @@ CASES: dict[str, Callable[[], kr.Problem]] = {
     ),
     "division and power": vector(lambda x: kr.sum(x / (1 + par(4) ** 2)) + kr.sum_squares(x) / (2 + par(name="p") ** 4)),
     "products of parameters": vector(lambda x: (par() * par(4, name="b")) @ x, lambda x: kr.abs(par(4, name="d")) @ x <= 1),
+    "norms of data": vector(lambda x: (1 + kr.norm(par(4))) * kr.norm1(x) + kr.norm2(par(2, 3, name="b"), 1) @ x[:2]),
+    "factors": vector(
+        lambda x: (
+            kr.sum_squares(kr.cholesky(par(4, 4, PSD=True) + np.eye(4)) @ x)
+            + kr.solve(par(4, 4, name="A", PSD=True) + np.eye(4), par(4, name="b")) @ x
+        )
+    ),
     "inverse": vector(
         lambda x: kr.sum(kr.inv(par(4, 4, PSD=True) + np.eye(4)) @ x), lambda x: x >= kr.log(kr.exp(par(4, name="b")))
     ),

@@ -24,6 +24,11 @@ torch.set_num_threads(1)
 os.environ.setdefault("MPLBACKEND", "Agg")  # pictures are written, never shown
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``pytest tests/language/test_messages.py --update-golden`` writes what karush says now; review it as text."""
+    parser.addoption("--update-golden", action="store_true", help="write the golden messages and the page of errors anew")
+
+
 def data_root() -> Path:
     """Where real data lie: the folder that KARUSH_DATA names, else beside the checkout."""
     return Path(os.environ.get("KARUSH_DATA") or ROOT.parent / "shared" / "data")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import karush as kr
+import messages
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -20,12 +21,17 @@ def blocks(page: Path) -> list[tuple[int, str]]:
     return [(text.count("\n", 0, found.start(1)), found.group(1)) for found in BLOCK.finditer(text)]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page) and page != messages.PAGE], ids=lambda page: page.name)
 def test_the_page_runs(page: Path) -> None:
     names: dict[str, object] = {"__name__": page.stem}
     for line, code in blocks(page):
         # Blank lines in front: tracebacks, and karush's own errors, point into the page.
         exec(compile("\n" * line + code, page, "exec"), names)
+
+
+@pytest.mark.parametrize("example", messages.examples(), ids=lambda example: example.code)
+def test_the_program_says_what_the_page_of_errors_shows(example: messages.Example) -> None:
+    assert str(messages.told(example.program)) == example.message
 
 
 def test_the_readme_is_a_first_look() -> None:
@@ -36,7 +42,7 @@ def test_the_readme_is_a_first_look() -> None:
 
 def test_the_reference_lists_every_public_name() -> None:
     listed = re.findall(r"^\.\. auto\w+:: karush\.(\w+)(?:\(\))?$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
-    public = [name for name in vars(kr) if not name.startswith("_") and name not in ("dsl", "canon", "backends")]
+    public = [name for name in vars(kr) if not name.startswith("_") and name not in ("dsl", "canon", "backends", "compat")]
     assert sorted(listed) == sorted(public)
 
 

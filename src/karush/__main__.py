@@ -7,8 +7,10 @@ import platform
 
 import torch
 
+from .backends.cpu import machine
+
 # Beside what karush needs itself: the solvers and oracles whose version could explain a difference.
-LIBRARIES = ("karush", "torch", "numpy", "scipy", "cvxpy", "clarabel")
+LIBRARIES = ("karush", "torch", "numpy", "scipy", "llvmlite", "cvxpy", "clarabel")
 
 
 def report() -> dict[str, str]:
@@ -18,7 +20,9 @@ def report() -> dict[str, str]:
     facts["system"] = f"{platform.system()} {platform.machine()}"
     facts["devices"] = ", ".join(_devices())
     facts["threads"] = str(torch.get_num_threads())
-    facts["engines"] = "torch"
+    facts["engines"] = f"cpu ({machine.lanes()[0]} lanes), torch"
+    kept = machine.kept()
+    facts["cache"] = "off" if kept is None else f"{len(kept)} files, {sum(kept) / 2**20:.1f} MiB"
     return facts
 
 

@@ -167,5 +167,6 @@ lb         (6, 1) constant (3)
 constant   (1, 1) zero
 gram       gram of E = scatter %2, e = zero, weight scatter %0
 variable   x (3,) = x[0:3]
+variable   <abs 1> (3,) = x[3:6]
 multiplier budget () = y[0:1]
 multiplier long only (3,) = z_lb[0:3]""".splitlines()

@@ -102,13 +102,17 @@ def worst_residual(problem: Problem, x: Array, y: Array, z: Array, z_lb: Array, 
     def over(value: Array, terms: Array) -> float:
         return float((np.abs(value) / np.where(terms > 0, terms, 1)).max(initial=0))
 
+    def floor(rows: Array) -> Array:
+        units: Array = np.minimum(1, np.abs(rows).max(1, initial=0)) + ~rows.any(1)
+        return units
+
     f, d = x @ Q @ x / 2 + p @ x, -x @ Q @ x / 2 - h @ w - b @ y
     u_f = min(1.0, np.abs(Q).max() + np.abs(p).max()) or 1.0
     u_j = np.minimum(1, np.abs(p) + np.abs(Q).max(0))
     u_j = np.where(u_j > 0, u_j, u_f)
     worst: float = max(
-        over(np.maximum(G @ x - h, 0), np.minimum(1, np.abs(G).max(1, initial=0)) + np.abs(h) + np.abs(G) @ size),
-        over(A @ x - b, np.minimum(1, np.abs(A).max(1, initial=0)) + np.abs(b) + np.abs(A) @ size),
+        over(np.maximum(G @ x - h, 0), floor(G) + np.abs(h) + np.abs(G) @ size),
+        over(A @ x - b, floor(A) + np.abs(b) + np.abs(A) @ size),
         over(Q @ x + p + G.T @ w + A.T @ y, u_j + np.abs(Q) @ size + np.abs(p) + np.abs(G).T @ w + np.abs(A).T @ np.abs(y)),
         float(abs(f - d) / (u_f + abs(f) + abs(d))),
     )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import karush as kr
 from engine.problems import random_batch
-from karush.backends import found
+from karush.backends import find
 
 ILLS = {
     "infeasible": (kr.Status.PRIMAL_INFEASIBLE, "G", "h"),
@@ -107,7 +107,7 @@ def test_large_batches_go_through_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
     problem = [t.requires_grad_() for t in random_batch(11, 6, 9, 2)]
     whole = kr.solve_qp(*problem)
     expected = torch.autograd.grad(whole.x.sum(), problem)
-    monkeypatch.setattr(found, "CACHE", 3 * (4 * 36 + 3 * 6 * 11) * 8)  # three items at a time
+    monkeypatch.setattr(find, "CACHE", 3 * (4 * 36 + 3 * 6 * 11) * 8)  # three items at a time
     parts = kr.solve_qp(*problem)
     torch.testing.assert_close(parts.x, whole.x, rtol=0, atol=1e-12)
     assert torch.equal(parts.iterations, whole.iterations)

@@ -51,6 +51,13 @@ class Import:
         return f"{self.path.relative_to(ROOT)}:{self.line} imports {self.module}"
 
 
+def package_of(path: Path) -> str:
+    """The package a file belongs to: that of its folder."""
+    place = path.relative_to(ROOT)
+    parts = place.parts[1:-1] if place.parts[0] == "src" else place.parts[:-1]
+    return ".".join(("karush", *parts) if place.parts[0] in FOLDERS else parts)
+
+
 def imports(path: Path, package: str) -> Iterator[Import]:
     """Every import of a file, also in functions and under TYPE_CHECKING; relative ones resolved in ``package``."""
     for node in ast.walk(ast.parse(path.read_text())):

@@ -1,29 +1,30 @@
-"""karush beside qpth, in one process: forward and backward with all six gradients, dense random problems, float64.
+"""karush beside its peers, in one process: forward and backward with all six gradients, dense random problems, float64.
 
-qpth runs twice: with its default tolerance, 1e-12, which it never meets and leaves by stagnation, and with 1e-8, ours. It returns
-no duals, so the residuals of all are those of x with the multipliers that fit it best, by least squares on its active rows.
+Peers return no duals of one convention, so the residuals of all are those of x with the multipliers that fit it best, by least
+squares on its active rows.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-import warnings
-from collections.abc import Callable
 from statistics import median
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from qpth.qp import QPFunction
 from scipy.optimize import nnls
 from torch import Tensor
 
-import karush as kr
+from benchmarks import peers
+from benchmarks.peers import Layer
 from benchmarks.random_qps import random_qps
 
-SIZES = [(5, 10, 0), (10, 20, 5), (20, 40, 5), (50, 50, 10), (100, 100, 20)]
-Layer = Callable[..., Tensor]
+CASES = [
+    ((5, 10, 0), 128), ((10, 20, 5), 128), ((20, 40, 5), 128), ((50, 50, 10), 128), ((100, 100, 20), 128),
+    ((10, 20, 5), 1), ((100, 100, 0), 1), ((10, 20, 5), 8192),
+]  # fmt: skip
+PATIENCE_S = 60.0  # a peer whose single call takes longer than a tenth of it is measured fewer times
 
 
 class Times(NamedTuple):
@@ -31,25 +32,6 @@ class Times(NamedTuple):
 
     forward: float
     backward: float
-
-
-def ours(*tensors: Tensor) -> Tensor:
-    return kr.solve_qp(*tensors).x
-
-
-def qpth(eps: float) -> Layer:
-    def solve(Q: Tensor, p: Tensor, G: Tensor, h: Tensor, A: Tensor, b: Tensor) -> Tensor:
-        empty = torch.empty(0, dtype=Q.dtype, device=Q.device)
-        equalities = (A, b) if A.shape[1] else (empty, empty)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            x: Tensor = QPFunction(verbose=-1, eps=eps)(Q, p, G, h, *equalities)
-        return x
-
-    return solve
-
-
-LAYERS: dict[str, Layer] = {"karush": ours, "qpth 1e-12": qpth(1e-12), "qpth 1e-8": qpth(1e-8)}
 
 
 def once(layer: Layer, problem: list[Tensor], weight: Tensor) -> Times:
@@ -94,19 +76,25 @@ def compare(size: tuple[int, int, int], batch: int, repeats: int, device: str) -
     """Print a line per layer; repeats are interleaved, so that what else the machine does falls on all alike."""
     problem = random_qps(batch, *size, device)
     weight = torch.randn(batch, size[0], dtype=torch.float64).to(device)
-    for layer in LAYERS.values():
+    layers = peers.installed()
+    slowest = 0.0
+    for layer in layers.values():
+        start = time.perf_counter()
         once(layer, problem, weight)
-    times: dict[str, list[Times]] = {name: [] for name in LAYERS}
+        once(layer, problem, weight)
+        slowest = max(slowest, (time.perf_counter() - start) / 2)
+    repeats = max(3, min(repeats, int(PATIENCE_S / slowest)))
+    times: dict[str, list[Times]] = {name: [] for name in layers}
     for _ in range(repeats):
-        for name, layer in LAYERS.items():
+        for name, layer in layers.items():
             times[name].append(once(layer, problem, weight))
-    totals = {name: median(t.forward + t.backward for t in runs) for name, runs in times.items()}
     for name, runs in times.items():
         forward, backward = median(t.forward for t in runs), median(t.backward for t in runs)
         ratio = median((r.forward + r.backward) / (o.forward + o.backward) for r, o in zip(runs, times["karush"], strict=True))
+        x = layers[name](*problem).detach()
         print(
-            f"{size!s:>15} {name:<11}{forward:9.2f} {backward:9.2f} {totals[name]:9.2f} {ratio:7.2f}x "
-            f"{100 * backward / forward:7.1f} % {residual(problem, LAYERS[name](*problem).detach()):9.1e}",
+            f"{size!s:>15} x {batch:<5}{name:<13}{forward:9.3f} {backward:9.3f} {forward + backward:9.3f} {ratio:7.2f}x "
+            f"{100 * backward / forward:7.1f} % {residual([t[:500] for t in problem], x[:500]):9.1e}",
             flush=True,
         )
 
@@ -114,14 +102,15 @@ def compare(size: tuple[int, int, int], batch: int, repeats: int, device: str) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="three repeats of the three small sizes")
-    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
-    print(f"torch {torch.__version__}, {options.device}, {torch.get_num_threads()} threads, batch {options.batch}, milliseconds")
-    print(f"{'(n, m, k)':>15} {'':<11}{'forward':>9} {'backward':>9} {'total':>9} {'':>8} {'bwd/fwd':>9} {'residual':>9}")
-    for size in SIZES[:3] if options.quick else SIZES:
-        compare(size, options.batch, 3 if options.quick else options.repeats, options.device)
+    threads, layers = torch.get_num_threads(), len(peers.installed())
+    print(f"torch {torch.__version__}, {options.device}, {threads} threads, milliseconds; {layers} layers")
+    columns = f"{'forward':>9} {'backward':>9} {'total':>9} {'':>8} {'bwd/fwd':>9} {'residual':>9}"
+    print(f"{'(n, m, k)':>15}   {'batch':<5}{'':<13}{columns}")
+    for size, batch in CASES[:3] if options.quick else CASES:
+        compare(size, batch, 3 if options.quick else options.repeats, options.device)
 
 
 if __name__ == "__main__":

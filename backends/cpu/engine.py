@@ -1,0 +1,189 @@
+"""What torch sees of the CPU engine: ``find`` solves a batch, ``derive`` runs the backward pass.
+
+Both fill a table of addresses and call compiled code, blocks of problems at a time, on as many threads as torch has. Items that the
+solve leaves without proof are the torch engine's: it decides what they are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data import QPData, WarmStart
+from ..engine import EARLY, FROM_NOTHING, LOOSE, PATIENT, REFINEMENTS, SECOND, UNDECIDED, WARM_ITERATIONS
+from ..found import Found
+from . import derivative, machine, solve
+
+# Up to here lanes pay: beyond, a block of problems leaves every cache, and one problem alone fills the vector registers.
+LARGEST = 160
+# Nanoseconds of work below which handing over to another thread costs more than it brings.
+WORTH_A_THREAD = 200_000
+FLOPS_PER_NS = 8.0
+
+
+def serves(data: QPData, backend: str) -> bool:
+    """Whether this engine is asked, and can be: float64 on a CPU, dense and not too large."""
+    return backend != "torch" and data.Q.is_cpu and data.Q.dtype == torch.float64 and data.sizes[0] <= LARGEST and data.batch > 0
+
+
+def find(data: QPData, eps: float, max_iter: int, warm: WarmStart | None = None) -> tuple[Found, Tensor]:
+    """Solve a batch as far as proof goes, and which items are proved, (B,) bool; the rows of all others are void."""
+    n, m, k = data.sizes
+    B = data.batch
+    lower, upper = (0 if bound is None else n for bound in (data.lb, data.ub))
+    W, _ = machine.lanes()
+    blocks = -(-B // W)
+    shapes = {
+        "x": n, "y": k, "z": m, "z_lb": n, "z_ub": n, "s": m, "scaled": 4, "absolute": 4, "iterations": 1, "sure": 1,
+        "U": n * n, "scale": n, "weight": m + k, "unit": 1, "lower": n, "upper": n,
+    }  # fmt: skip
+    like = data.Q
+    results = [like.new_empty(B, size) for size in shapes.values()]
+    results[9].zero_()
+
+    inequalities = m + lower + upper
+    words = [B, m, k, lower, upper]
+    before = (None,) * 5 if warm is None else (warm.x, warm.y, warm.z, warm.z_lb, warm.z_ub)
+    tensors = [_rows(t) for t in (data.Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub, *before)]
+    for tensor in tensors:
+        words += _address(tensor)
+    words += [result.data_ptr() for result in results]
+    # Attempts as in the torch engine: from the gap at which the active set shows; with a longer polish; with undecided rows taken
+    # for active, then for inactive; and from a sharper gap. Before them, from a similar problem: with its active set, then from
+    # its iterate.
+    early = max(eps, min(EARLY, math.sqrt(eps))) / 2
+    again = max_iter if eps <= LOOSE else 0
+    attempts: list[tuple[int, int, int, bool, float, float, float]] = [
+        (max_iter, REFINEMENTS if inequalities else FROM_NOTHING, solve.COLD, False, early, early, 1.0),
+        (0, PATIENT, solve.WHERE_IT_IS, False, early, early, 1.0),
+        (0, REFINEMENTS, solve.WHERE_IT_IS, False, early, early, UNDECIDED),
+        (0, REFINEMENTS, solve.WHERE_IT_IS, False, early, early, 1 / UNDECIDED),
+        (again, PATIENT, solve.WHERE_IT_IS, False, eps / 2, SECOND * eps, 1.0),
+    ]
+    if warm is not None and inequalities:
+        few = min(WARM_ITERATIONS, max_iter)
+        attempts = [
+            (0, FROM_NOTHING, solve.AS_IT_WAS, True, early, early, 1.0),
+            (few, REFINEMENTS, solve.WARM, True, early, early, 1.0),
+            *attempts,
+        ]
+    numbers = [eps]
+    words.append(len(attempts))
+    for budget, refinements, where, all_go_on, *tolerances in attempts:
+        words += [budget, refinements, where, all_go_on]
+        numbers += tolerances
+    rows = m + k
+    work = 10 * (rows * n * n + n**3 / 3 + 20 * n * (n + rows)) + 1000 * (n + inequalities)
+    _run("solve", n, words, numbers, solve.scratch_size(n, m, k, lower, upper), blocks, W * work)
+    x, y, z, z_lb, z_ub, s, scaled, absolute, taken, sure, U, scale, weight, unit, at_lower, at_upper = results
+    proved = sure.squeeze(1) > 0
+    nothing = like.new_zeros(B, max(n, m, k))
+    return Found(
+        x, y, z, z_lb, z_ub, s,
+        proved.new_zeros(B, dtype=torch.int8), taken.squeeze(1).to(torch.int32), scaled, absolute, weight[:, k:] > 0,
+        nothing[:, :n], nothing[:, :k], nothing[:, :m], nothing[:, :n], nothing[:, :n],
+        U.view(B, n, n), scale, weight, unit, at_lower > 0, at_upper > 0, proved,
+    ), proved  # fmt: skip
+
+
+def derive(
+    matrices: tuple[Tensor, Tensor, Tensor],
+    gradients: Sequence[Tensor],
+    factor: Sequence[Tensor],
+    point: Sequence[Tensor],
+    needs: Sequence[bool],
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor, list[Tensor | None]]:
+    """The backward pass for (Q, G, A), (g_x, g_y, g_z, g_w), (U, scale, weight, unit, ok), (x, y, z).
+
+    (l_x, l_y, l_z, l_w), the items (B,) whose system is singular, and the gradients of Q, G, A that are needed.
+    """
+    Q, G, A = matrices
+    n, m, k = Q.shape[2], G.shape[1], A.shape[1]
+    B = len(factor[0])
+    W, _ = machine.lanes()
+    blocks = -(-B // W)
+    results = [Q.new_empty(B, size) for size in (n, k, m, n, 1)]
+    outer = [Q.new_empty(B, rows, n) if need else None for rows, need in zip((n, m, k), needs, strict=True)]
+    words = [B, m, k]
+    tensors = [_rows(t) for t in (*matrices, *gradients, *factor, *point)]
+    for tensor in tensors:
+        words += _address(tensor)
+    words += [result.data_ptr() for result in results]
+    words += [0 if result is None else result.data_ptr() for result in outer]
+    work = 20 * n * (n + m + k)
+    _run("derivative", n, words, [], derivative.scratch_size(n, m, k), blocks, W * work)
+    l_x, l_y, l_z, l_w, lost = results
+    return (l_x, l_y, l_z, l_w), lost.squeeze(1) > 0, outer
+
+
+def _rows(tensor: Tensor | None) -> Tensor | None:
+    """The tensor with each problem's entries in one piece."""
+    if tensor is None or tensor.is_contiguous():
+        return tensor
+    if tensor.stride(0) == 0:
+        return tensor[:1].contiguous()
+    return tensor.contiguous()
+
+
+def _address(tensor: Tensor | None) -> list[int]:
+    """Where a tensor begins, and the doubles from one problem to the next."""
+    if tensor is None:
+        return [0, 0]
+    return [tensor.data_ptr(), tensor.stride(0) if tensor.shape[0] > 1 else 0]
+
+
+# Threads
+
+
+def _run(program: str, n: int, words: list[int], numbers: list[float], scratch: int, blocks: int, flops: float) -> None:
+    """Call a kernel for all blocks, on several threads where the work is worth it."""
+    kernel = machine.kernel(program, n)
+    table = (ctypes.c_int64 * len(words))(*words)
+    values = (ctypes.c_double * max(1, len(numbers)))(*numbers)
+    first, second = ctypes.addressof(table), ctypes.addressof(values)
+    size = 8 * machine.lanes()[0] * scratch
+    threads = min(torch.get_num_threads(), blocks)
+    if threads == 1 or blocks * flops / FLOPS_PER_NS < WORTH_A_THREAD:
+        kernel(first, second, _scratch(size), 0, blocks)
+        return
+    step = max(1, blocks // (8 * threads))
+    tickets = count()
+
+    def work() -> None:
+        """Blocks by small shares, so that a thread that is held up holds up nothing."""
+        place = _scratch(size)
+        while (start := next(tickets) * step) < blocks:
+            kernel(first, second, place, start, min(start + step, blocks))
+
+    helpers = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
+    work()
+    for helper in helpers:
+        helper.result()
+
+
+_local = threading.local()
+KEPT = 16 * 2**20  # bytes of working memory that a thread keeps for its next call
+
+
+def _scratch(size: int) -> int:
+    """An address with room for ``size`` bytes, aligned to a cache line; the thread's own until its next call."""
+    held: Any = getattr(_local, "memory", None)
+    if held is None or len(held) < size + 64:
+        held = torch.empty(size + 64, dtype=torch.uint8)
+        _local.memory = held
+    address: int = held.data_ptr()
+    return address + -address % 64
+
+
+@lru_cache(maxsize=4)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="karush")

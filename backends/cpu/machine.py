@@ -1,0 +1,176 @@
+"""From a program to a function in memory: written, compiled for this very processor, and kept on disk.
+
+Compiling takes about a second for each number of variables; a kept object file is loaded in milliseconds. Files live in a folder
+of the user's own (mode 0700; ``KARUSH_CACHE`` names another, or is ``off``), are named after everything they depend on, carry a
+hash of their content, and are written aside and then renamed, so that processes may share them. A folder that cannot be written
+is only read; a file that is not what it says is compiled anew.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+from llvmlite import binding
+
+from . import constants, derivative, solve
+from .llvm import Lanes
+
+Kernel = Callable[[int, int, int, int, int], None]
+PROGRAMS: dict[str, Callable[[Lanes, int], None]] = {"solve": solve.write, "derivative": derivative.write}
+_SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_lock = threading.Lock()
+_kernels: dict[tuple[str, int], tuple[Kernel, Any]] = {}  # the engine beside a kernel keeps its code alive
+
+
+@lru_cache(maxsize=1)
+def lanes() -> tuple[int, int]:
+    """Lanes of a register, and the side of the tile of accumulators that its registers hold."""
+    features = binding.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 8, 4
+    if features.get("avx"):
+        return 4, 3
+    return 2, 4 if platform.machine().lower() in ("arm64", "aarch64") else 3
+
+
+def kernel(program: str, n: int) -> Kernel:
+    """The compiled function of a program for n variables: (words, numbers, scratch, first block, last block)."""
+    found = _kernels.get((program, n))
+    if found is None:
+        with _lock:
+            found = _kernels.get((program, n)) or _kernels.setdefault((program, n), _made(program, n))
+    return found[0]
+
+
+def _made(program: str, n: int) -> tuple[Kernel, Any]:
+    name = _name(program, n)
+    code = _read(name)
+    if code is None:
+        code = compiled(lambda t: PROGRAMS[program](t, n))
+        _keep(name, code)
+    return loaded(code, program)
+
+
+def compiled(write: Callable[[Lanes], None]) -> bytes:
+    """The object code of what ``write`` writes."""
+    t = Lanes(*lanes())
+    write(t)
+    machine = _machine()
+    module = binding.parse_assembly(str(t.module))
+    module.triple = machine.triple
+    module.verify()
+    # Loops are tiled by hand: what unrolling and vectorising would add is compile time.
+    options = binding.create_pipeline_tuning_options(speed_level=2)
+    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = False
+    builder = binding.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return bytes(machine.emit_object(module))
+
+
+def loaded(code: bytes, name: str) -> tuple[Kernel, Any]:
+    """A function of object code, and what keeps it alive."""
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _machine())
+    engine.add_object_file(binding.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return _SIGNATURE(engine.get_function_address(name)), engine
+
+
+def _machine() -> Any:
+    """The processor we are on; a new one each time, because an engine takes it over."""
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    target = binding.Target.from_default_triple()
+    features = binding.get_host_cpu_features().flatten()
+    return target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=3, jit=True)
+
+
+# Kept object files
+
+
+@lru_cache(maxsize=1)
+def _source() -> bytes:
+    """A hash of all that decides what is compiled: the programs, LLVM, and the processor."""
+    state = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        state.update(path.read_bytes())
+    facts = {name: value for name, value in vars(constants).items() if isinstance(value, int | float)}
+    facts["rounding"] = constants.rounding(1)
+    host = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten(), binding.get_default_triple()
+    state.update(repr((facts, llvmlite.__version__, binding.llvm_version_info, host, sys.byteorder)).encode())
+    return state.digest()
+
+
+def _name(program: str, n: int) -> str:
+    return hashlib.sha256(_source() + f"{program} {n} {lanes()}".encode()).hexdigest()[:40]
+
+
+def folder() -> Path | None:
+    """Where compiled code is kept; None if nowhere."""
+    stated = os.environ.get("KARUSH_CACHE", "")
+    if stated.lower() in ("off", "0", "none"):
+        return None
+    if stated:
+        return Path(stated)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+        return Path(base) / "karush" / "cache" if base else None
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "karush"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "karush"
+
+
+def kept() -> list[int] | None:
+    """Sizes in bytes of the object files kept on disk; None if nothing is kept."""
+    place = folder()
+    if place is None:
+        return None
+    return [path.stat().st_size for path in place.iterdir()] if place.is_dir() else []
+
+
+def _read(name: str) -> bytes | None:
+    place = folder()
+    try:
+        if place is None or not _private(place):
+            return None
+        content = (place / name).read_bytes()
+    except OSError:
+        return None
+    return content[32:] if hashlib.sha256(content[32:]).digest() == content[:32] else None
+
+
+def _keep(name: str, code: bytes) -> None:
+    place = folder()
+    if place is None:
+        return
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _private(place):
+            return
+        handle, aside = tempfile.mkstemp(dir=place)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(code).digest() + code)
+            os.replace(aside, place / name)
+        except OSError:
+            os.unlink(aside)
+    except OSError:
+        return  # a folder that cannot be written, a full disk: the code is in memory all the same
+
+
+def _private(place: Path) -> bool:
+    """Whether nobody else may write there: code that is run must be one's own."""
+    if sys.platform == "win32":
+        return True
+    found = place.stat()
+    return found.st_uid in (os.getuid(), 0) and not found.st_mode & 0o022

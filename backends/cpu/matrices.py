@@ -1,0 +1,176 @@
+"""Products, the factorization and its solves, for matrices of which every entry is a Num.
+
+Everything goes by tiles: a square of accumulators stays in registers while the longest dimension passes by, so that each number
+read from memory is used as often as the tile is wide.
+"""
+
+from __future__ import annotations
+
+from .llvm import Lanes
+from .values import Array, Cell, Index, Num
+
+
+def matvec(t: Lanes, n: int, rows: Index, M: Array, x: Array, out: Array) -> None:
+    """out = Mx, M (rows, n)."""
+    for i, size in t.rows(rows):
+        sums = [t.cell(0.0) for _ in range(size)]
+        for j in t.range(n):
+            xj = x[j]
+            for a, total in enumerate(sums):
+                total.value = t.fma(M[i + a, j], xj, total.value)
+        for a, total in enumerate(sums):
+            out[i + a] = total.value
+
+
+def vecmat(t: Lanes, n: int, rows: Index, w: Array, M: Array, out: Array) -> None:
+    """out = out + M'w, M (rows, n)."""
+    for j, size in t.tiles(n):
+        sums = [t.cell(out[j + b]) for b in range(size)]
+        for r in t.range(rows):
+            wr = w[r]
+            for b, total in enumerate(sums):
+                total.value = t.fma(wr, M[r, j + b], total.value)
+        for b, total in enumerate(sums):
+            out[j + b] = total.value
+
+
+def sizes_of_rows(t: Lanes, n: int, rows: Index, x: Array, w: Array, M: Array, along: Array, across: Array) -> None:
+    """along = along + |M||x| and across = across + |M|'|w|, M (rows, n)."""
+    for r in t.range(rows):
+        total, size = t.cell(along[r]), t.abs(w[r])
+        for j in t.range(n):
+            entry = t.abs(M[r, j])
+            total.value = t.fma(entry, t.abs(x[j]), total.value)
+            across[j] = t.fma(entry, size, across[j])
+        along[r] = total.value
+
+
+def sizes_of_columns(t: Lanes, n: int, rows: Index, w: Array, M: Array, across: Array) -> None:
+    """across = across + |M|'|w|, M (rows, n)."""
+    for j, width in t.tiles(n):
+        sums = [t.cell(across[j + b]) for b in range(width)]
+        for r in t.range(rows):
+            size = t.abs(w[r])
+            for b, total in enumerate(sums):
+                total.value = t.fma(size, t.abs(M[r, j + b]), total.value)
+        for b, total in enumerate(sums):
+            across[j + b] = total.value
+
+
+def factor(
+    t: Lanes, n: int, rows: Index, Q: Array, W: Array, D: Array, diagonal: Array, free: Array, U: Array, inverse: Array, good: Array
+) -> None:
+    """U with U'U = F(Q + W'DW)F + diag(diagonal), F = diag(free); ``inverse``: 1/U_jj; ``good[0]``: 1 if it exists, else 0.
+
+    By rows of tiles: a tile is formed, reduced by the rows above it, and divided by the tile on the diagonal. A pivot that is not
+    positive is replaced by 1, so that what follows stays finite.
+    """
+    fine = t.cell(1.0)
+    for i, height in t.tiles(n):
+        accumulators = _tile(t, rows, Q, W, D, free, U, i, height, i, height)
+        u: list[list[Num]] = [[] for _ in range(height)]
+        inverses: list[Num] = []
+        for a in range(height):
+            pivot = accumulators[a][0].value + diagonal[i + a]
+            for c in range(a):
+                pivot = pivot - u[c][a - c] * u[c][a - c]
+            positive = pivot > 0.0
+            fine.value = t.where(positive, fine.value, 0.0)
+            root = t.sqrt(t.where(positive, pivot, 1.0))
+            one = 1.0 / root
+            inverses.append(one)
+            inverse[i + a] = one
+            U[i + a, i + a] = root
+            u[a].append(root)
+            for b in range(a + 1, height):
+                value = accumulators[a][b - a].value
+                for c in range(a):
+                    value = value - u[c][a - c] * u[c][b - c]
+                value = value * one
+                u[a].append(value)
+                U[i + a, i + b] = value
+                U[i + b, i + a] = 0.0
+        for j, width in t.tiles(n, i + height):
+            accumulators = _tile(t, rows, Q, W, D, free, U, i, height, j, width)
+            for b in range(width):
+                done: list[Num] = []
+                for a in range(height):
+                    value = accumulators[a][b].value
+                    for c in range(a):
+                        value = value - u[c][a - c] * done[c]
+                    value = value * inverses[a]
+                    done.append(value)
+                    U[i + a, j + b] = value
+                    U[j + b, i + a] = 0.0
+    good[0] = fine.value
+
+
+def _tile(
+    t: Lanes,
+    rows: Index,
+    Q: Array,
+    W: Array,
+    D: Array,
+    free: Array,
+    U: Array,
+    i: Index | int,
+    height: int,
+    j: Index | int,
+    width: int,
+) -> list[list[Cell]]:
+    """F(Q + W'DW)F - U'U in a tile; on the diagonal (i is j) its upper half alone."""
+    first = [a if i is j else 0 for a in range(height)]
+    sums = [[t.cell(Q[i + a, j + b]) for b in range(first[a], width)] for a in range(height)]
+    for r in t.range(rows):
+        weight = D[r]
+        left = [weight * W[r, i + a] for a in range(height)]
+        right = [W[r, j + b] for b in range(width)]
+        for a in range(height):
+            for b in range(first[a], width):
+                total = sums[a][b - first[a]]
+                total.value = t.fma(left[a], right[b], total.value)
+    left, right = [free[i + a] for a in range(height)], [free[j + b] for b in range(width)]
+    for a in range(height):
+        for b in range(first[a], width):
+            total = sums[a][b - first[a]]
+            total.value = total.value * (left[a] * right[b])
+    for r in t.range(i):
+        left = [-U[r, i + a] for a in range(height)]
+        right = [U[r, j + b] for b in range(width)]
+        for a in range(height):
+            for b in range(first[a], width):
+                total = sums[a][b - first[a]]
+                total.value = t.fma(left[a], right[b], total.value)
+    return sums
+
+
+def solve(t: Lanes, n: int, U: Array, inverse: Array, r: Array) -> None:
+    """r <- (U'U)^-1 r."""
+    for j, width in t.tiles(n):
+        sums = [t.cell(r[j + b]) for b in range(width)]
+        for i in t.range(j):
+            ri = -r[i]
+            for b, total in enumerate(sums):
+                total.value = t.fma(U[i, j + b], ri, total.value)
+        done: list[Num] = []
+        for b, total in enumerate(sums):
+            value = total.value
+            for c in range(b):
+                value = value - U[j + c, j + b] * done[c]
+            value = value * inverse[j + b]
+            done.append(value)
+            r[j + b] = value
+    for i, height in t.tiles_down(n):
+        sums = [t.cell(r[i + a]) for a in range(height)]
+        for j in t.range(i + height, n):
+            rj = -r[j]
+            for a, total in enumerate(sums):
+                total.value = t.fma(U[i + a, j], rj, total.value)
+        done = []
+        for a in reversed(range(height)):
+            value = sums[a].value
+            for c, later in zip(range(height - 1, a, -1), done, strict=True):
+                value = value - U[i + a, i + c] * later
+            value = value * inverse[i + a]
+            done.append(value)
+            r[i + a] = value

@@ -1,0 +1,175 @@
+"""Active-set polish in the lanes, and how good its point is; ``backends/polish.py`` and ``backends/residuals.py`` explain both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import matrices
+from .constants import DELTA, RHO, rounding
+from .interior_point import Iterate
+from .llvm import Lanes
+from .problem import Problem, Scales
+from .values import Array, Index, Num
+
+
+class Candidate:
+    """The polished point, in the units of the equilibration until ``finish``; what it holds active; its residuals."""
+
+    def __init__(self, memory: Any, qp: Problem) -> None:
+        s = qp.sizes
+        n, K = s.n, s.rows
+        self.x: Array = memory.array(n)
+        self.w: Array = memory.array(K)
+        self.z_lb: Array = memory.array(n)
+        self.z_ub: Array = memory.array(n)
+        self.lower: Array = memory.array(n)
+        self.upper: Array = memory.array(n)
+        self.slack: Array = memory.array(K)
+        self.scaled: Array = memory.array(4)
+        self.absolute: Array = memory.array(4)
+        # the factor in the units of the problem
+        self.scale: Array = memory.array(n)
+        self.weight: Array = memory.array(K)
+        self.unit: Array = memory.array(1)
+        # of one refinement
+        self.r_x: Array = memory.array(n)
+        self.r_w: Array = memory.array(K)
+        self.u_x: Array = memory.array(n)
+        self.along: Array = memory.array(K)
+        self.across: Array = memory.array(n)
+
+
+def polish(t: Lanes, qp: Problem, it: Iterate, c: Candidate, scales: Scales, bias: Num, refinements: Index) -> None:
+    """The solution of the constraints that the best iterate shows to be active: those with z > bias s, in the objective's units."""
+    s = qp.sizes
+    n, k, K = s.n, s.k, s.rows
+    dividing = bias * scales.unit
+    held = t.cell(0.0)
+    for i in t.range(k):
+        qp.D[i] = scales.unit / DELTA
+        held.value = 1.0
+    for i in t.range(s.m):
+        holds = it.best_w[k + i] > dividing * it.best_s[i]
+        qp.D[k + i] = t.where(holds, scales.unit / DELTA, 0.0)
+        held.value = t.where(holds, 1.0, held.value)
+    rho = scales.curvature * RHO + held.value * scales.unit * rounding(n)
+    for j in t.range(n):
+        x = it.best_x[j]
+        c.lower[j], c.upper[j] = 0.0, 0.0
+        c.x[j] = x
+    for j in t.range(s.nl):
+        holds = (it.best_w[K + j] > dividing * it.best_s[s.m + j]) & (qp.lower[j] > 0.0)
+        lb = -qp.rhs[K + j]
+        c.lower[j] = t.where(holds, 1.0, 0.0)
+        c.x[j] = t.where(holds | ((qp.lower[j] > 0.0) & (c.x[j] < lb)), lb, c.x[j])
+    for j in t.range(s.nu):
+        holds = (it.best_w[K + s.nl + j] > dividing * it.best_s[s.m + s.nl + j]) & (qp.upper[j] > 0.0) & (c.lower[j] < 0.5)
+        ub = qp.rhs[K + s.nl + j]
+        c.upper[j] = t.where(holds, 1.0, 0.0)
+        c.x[j] = t.where(holds | ((qp.upper[j] > 0.0) & (c.x[j] > ub)), ub, c.x[j])
+    for j in t.range(n):
+        free = 1.0 - (c.lower[j] + c.upper[j])
+        qp.free[j] = free
+        qp.diagonal[j] = t.where(free > 0.0, rho, scales.unit)
+    t.call(matrices.factor, K, qp.Q, qp.W, qp.D, qp.diagonal, qp.free, qp.U, qp.inverse, qp.good, sizes=(n,))
+    for i in t.range(K):
+        c.w[i] = t.where(qp.D[i] > 0.0, it.best_w[i], 0.0)
+
+    everything = Index(t, t.index(n))
+    for _ in t.range(refinements):
+        t.call(matrices.matvec, K, qp.W, c.x, c.r_w, sizes=(n,))
+        for i in t.range(K):
+            weighted = qp.D[i] * (qp.rhs[i] - c.r_w[i])
+            c.r_w[i] = weighted
+            c.along[i] = weighted - c.w[i]
+        for j in t.range(n):
+            c.r_x[j] = -qp.p[j]
+            c.u_x[j] = 0.0
+        t.call(matrices.vecmat, everything, c.x, qp.Q, c.u_x, sizes=(n,))
+        t.call(matrices.vecmat, K, c.along, qp.W, c.r_x, sizes=(n,))
+        for j in t.range(n):
+            c.u_x[j] = qp.free[j] * (c.r_x[j] - c.u_x[j])
+        t.call(matrices.solve, qp.U, qp.inverse, c.u_x, sizes=(n,))
+        for j in t.range(n):
+            u = qp.free[j] * c.u_x[j]
+            c.u_x[j] = u
+            c.x[j] = c.x[j] + u
+        t.call(matrices.matvec, K, qp.W, c.u_x, c.along, sizes=(n,))
+        for i in t.range(K):
+            c.w[i] = c.w[i] + (qp.D[i] * c.along[i] - c.r_w[i])
+
+    for i in t.range(s.m):
+        c.w[k + i] = t.max(c.w[k + i], 0.0)
+    for j in t.range(s.nl):
+        c.x[j] = t.where((qp.lower[j] > 0.0) & (c.x[j] < -qp.rhs[K + j]), -qp.rhs[K + j], c.x[j])
+    for j in t.range(s.nu):
+        ub = qp.rhs[K + s.nl + j]
+        c.x[j] = t.where((qp.upper[j] > 0.0) & (c.x[j] > ub), ub, c.x[j])
+
+
+def judge(t: Lanes, qp: Problem, c: Candidate, scales: Scales) -> Num:
+    """The multipliers of the bounds, all residuals on the problem as it was given, by fair floors, and the worst of them."""
+    s = qp.sizes
+    n, k, K = s.n, s.k, s.rows
+    for j in t.range(n):
+        c.u_x[j] = 0.0
+        c.r_x[j] = qp.p[j]
+        c.across[j] = qp.column_floor[j] + t.abs(qp.p[j])
+    for i in t.range(K):
+        c.along[i] = qp.row_floor[i] + t.abs(qp.rhs[i])
+    t.call(matrices.vecmat, Index(t, t.index(n)), c.x, qp.Q, c.u_x, sizes=(n,))
+    t.call(matrices.vecmat, K, c.w, qp.W, c.r_x, sizes=(n,))
+    t.call(matrices.matvec, K, qp.W, c.x, c.r_w, sizes=(n,))
+    t.call(matrices.sizes_of_rows, K, c.x, c.w, qp.W, c.along, c.across, sizes=(n,))
+    t.call(matrices.sizes_of_columns, Index(t, t.index(n)), c.x, qp.Q, c.across, sizes=(n,))
+    worst = [t.cell(0.0) for _ in range(3)]
+    absolute = [t.cell(0.0) for _ in range(3)]
+    xQx, px, gap = t.cell(0.0), t.cell(0.0), t.cell(0.0)
+    for j in t.range(n):
+        Qx, x, d = c.u_x[j], c.x[j], qp.d[j]
+        reduced = c.r_x[j] + Qx
+        z_lb = t.where((c.lower[j] > 0.5) & (reduced > 0.0), reduced, 0.0)
+        z_ub = t.where((c.upper[j] > 0.5) & (reduced < 0.0), -reduced, 0.0)
+        dual = t.abs(reduced - z_lb + z_ub)
+        worst[2].value = t.max(worst[2].value, dual / (c.across[j] + z_lb + z_ub))
+        absolute[2].value = t.max(absolute[2].value, dual / d)
+        xQx.value = t.fma(x, Qx, xQx.value)
+        px.value = t.fma(x, qp.p[j], px.value)
+        c.z_lb[j], c.z_ub[j] = z_lb, z_ub
+    for j in t.range(s.nl):
+        gap.value = t.fma(c.z_lb[j], qp.rhs[K + j], gap.value)
+    for j in t.range(s.nu):
+        gap.value = t.fma(c.z_ub[j], qp.rhs[K + s.nl + j], gap.value)
+    for first, length, kind in ((0, k, 1), (k, s.m, 0)):
+        for i in t.range(length):
+            row = i + first
+            excess = c.r_w[row] - qp.rhs[row]
+            gap.value = t.fma(c.w[row], qp.rhs[row], gap.value)
+            excess = t.abs(excess) if kind else t.max(excess, 0.0)
+            size = c.along[row]
+            worst[kind].value = t.max(worst[kind].value, excess / t.where(size > 0.0, size, 1.0))
+            absolute[kind].value = t.max(absolute[kind].value, excess / qp.e[row])
+    total = xQx.value + px.value + gap.value
+    objective = xQx.value * 0.5 + px.value
+    relative = t.abs(total) / (scales.gap_floor + t.abs(objective) + t.abs(objective - total))
+    for i in range(3):
+        c.scaled[i], c.absolute[i] = worst[i].value, absolute[i].value
+    c.scaled[3], c.absolute[3] = relative, t.abs(total)
+    return t.max(relative, t.max(worst[0].value, t.max(worst[1].value, worst[2].value)))
+
+
+def finish(t: Lanes, qp: Problem, c: Candidate, scales: Scales, h: Any) -> None:
+    """Everything in the units of the problem, and the factor as ``polish.Factor`` describes it."""
+    s = qp.sizes
+    for j in t.range(s.n):
+        d = qp.d[j]
+        c.x[j] = c.x[j] * d
+        c.z_lb[j], c.z_ub[j] = c.z_lb[j] / d, c.z_ub[j] / d
+        c.scale[j] = d * qp.free[j]
+    for i in t.range(s.rows):
+        e = qp.e[i]
+        c.w[i] = c.w[i] * e
+        c.weight[i] = qp.D[i] * e * e
+    for i in t.range(s.m):
+        c.slack[i] = h[i] - c.r_w[s.k + i] / qp.e[s.k + i]  # an infinite h stays infinite
+    c.unit[0] = scales.unit

@@ -1,0 +1,292 @@
+"""A block of problems in the lanes: read, judged and equilibrated. The same steps as ``screen``, ``equilibrate`` and ``scaled`` of
+the torch engine, with the same constants.
+
+Everything lives in the units of the equilibration, which are powers of two, so that going there and back is exact:
+
+    x = D x^,  w = E w^   (w = (y, z) belongs to W = [A; G]),      z_lb = z_lb^ / D      s = s^ / E
+
+Rows that are absent (h = +inf) become 0'x <= 1, absent bounds have coefficient 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from . import matrices
+from .constants import CONVEX, PASSES
+from .llvm import Lanes
+from .values import Array, Field, Index, Num
+
+HUGE, INFINITE = 1e300, float("inf")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """n variables; m inequalities, k equalities; nl, nu: n where there are lower, upper bounds, else 0."""
+
+    n: int
+    m: Any
+    k: Any
+    nl: Any
+    nu: Any
+
+    @property
+    def rows(self) -> Any:
+        """Rows of W = [A; G]."""
+        return self.m + self.k
+
+    @property
+    def inequalities(self) -> Any:
+        """M: rows of G and bounds."""
+        return self.m + self.nl + self.nu
+
+    @property
+    def multipliers(self) -> Any:
+        """Entries of (y, z), bounds included."""
+        return self.k + self.m + self.nl + self.nu
+
+
+class Problem:
+    """Arrays of one block. Vectors over (y, z) have the rows of W first, then lower, then upper bounds."""
+
+    def __init__(self, memory: Any, s: Sizes) -> None:
+        n, K, all_ = s.n, s.rows, s.multipliers
+        self.sizes = s
+        self.Q: Array = memory.array(n, n)
+        self.W: Array = memory.array(K, n)
+        self.p: Array = memory.array(n)
+        self.rhs: Array = memory.array(all_)
+        self.lower: Array = memory.array(n)  # 1 where there is a bound, else 0
+        self.upper: Array = memory.array(n)
+        # of the equilibration
+        self.d: Array = memory.array(n)
+        self.e: Array = memory.array(K)
+        # floors of residuals (see ``residuals``): rows, columns; and what the loop divides by
+        self.row_floor: Array = memory.array(K)
+        self.column_floor: Array = memory.array(n)
+        self.x_floor: Array = memory.array(n)
+        self.w_floor: Array = memory.array(all_)
+        # the factorization
+        self.U: Array = memory.array(n, n)
+        self.inverse: Array = memory.array(n)
+        self.good: Array = memory.array(1)
+        self.D: Array = memory.array(all_)
+        self.diagonal: Array = memory.array(n)
+        self.free: Array = memory.array(n)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Numbers of a block, as in ``backends/scaled.py``: floor of the gap, sizes; and who can be iterated on."""
+
+    gap_floor: Num
+    unit: Num
+    curvature: Num
+    theta: Num
+    rhs_size: Num
+    alive: Num
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The tensors of the problem, and a solution of a similar one."""
+
+    Q: Field
+    p: Field
+    G: Field
+    h: Field
+    A: Field
+    b: Field
+    lb: Field
+    ub: Field
+    x0: Field
+    y0: Field
+    z0: Field
+    z_lb0: Field
+    z_ub0: Field
+
+
+def read(t: Lanes, qp: Problem, f: Fields) -> Scales:
+    """Load a block, find out which items are finite and convex, and bring it to the units of its equilibration."""
+    s = qp.sizes
+    n, K = s.n, s.rows
+    poison, crossed = t.cell(0.0), t.cell(0.0)  # 0 * v is NaN unless v is finite
+    largest_Q, largest_p = t.cell(0.0), t.cell(0.0)
+    typical = t.cell(0.0)
+
+    # column_floor holds max |Q_j| for a while, row_floor max |W_i|
+    for i in t.range(n):
+        largest = t.cell(0.0)
+        for j in t.range(n):
+            value = (f.Q[i * n + j] + f.Q[j * n + i]) * 0.5
+            qp.Q[i, j] = value
+            poison.value = poison.value + value * 0.0
+            largest.value = t.max(largest.value, t.abs(value))
+        qp.column_floor[i] = largest.value
+        largest_Q.value = t.max(largest_Q.value, largest.value)
+    for j in t.range(n):
+        value = f.p[j]
+        poison.value = poison.value + value * 0.0
+        qp.p[j] = value
+        largest_p.value = t.max(largest_p.value, t.abs(value))
+    for matrix, rhs, first, count in ((f.A, f.b, 0, s.k), (f.G, f.h, s.k, s.m)):
+        for i in t.range(count):
+            value = rhs[i]
+            row = i + first
+            absent = value.same(INFINITE) if count is s.m else t.false()
+            largest = t.cell(0.0)
+            for j in t.range(n):
+                entry = matrix[i * n + j]
+                poison.value = poison.value + entry * 0.0  # also where the row is absent: NaN is told wherever it stands
+                entry = t.where(absent, 0.0, entry)
+                largest.value = t.max(largest.value, t.abs(entry))
+                qp.W[row, j] = entry
+            value = t.where(absent, 1.0, value)
+            poison.value = poison.value + value * 0.0
+            qp.rhs[row] = value
+            qp.row_floor[row] = largest.value
+            ratio = t.abs(value) / t.where(largest.value > 0.0, largest.value, 1.0)
+            typical.value = t.max(typical.value, t.where(largest.value > 0.0, ratio, 0.0))
+    for bound, present, first, count, sign in (
+        (f.lb, qp.lower, K, s.nl, -1.0),
+        (f.ub, qp.upper, K + s.nl, s.nu, 1.0),
+    ):
+        for j in t.range(n):
+            present[j] = 0.0
+        for j in t.range(count):
+            value = bound[j] * sign  # +inf where absent
+            absent = value.same(INFINITE)
+            poison.value = poison.value + t.where(absent, 0.0, value) * 0.0
+            present[j] = t.where(absent, 0.0, 1.0)
+            qp.rhs[j + first] = t.where(absent, 1.0, value)
+            typical.value = t.max(typical.value, t.where(absent, 0.0, t.abs(value)))
+    for j in t.range(s.nl):
+        with t.when(s.nu, n):
+            gap = qp.rhs[K + s.nl + j] + qp.rhs[K + j]  # ub - lb
+            both = (qp.lower[j] > 0.0) & (qp.upper[j] > 0.0)
+            crossed.value = t.where(both & (gap < 0.0), 1.0, crossed.value)
+
+    # Is Q + CONVEX |Q| I positive definite?
+    size = largest_Q.value
+    shift = t.where(size > 0.0, size * CONVEX, 1.0)
+    for j in t.range(n):
+        qp.diagonal[j] = shift
+        qp.free[j] = 1.0
+    none = Index(t, t.index(0))
+    t.call(matrices.factor, none, qp.Q, qp.W, qp.D, qp.diagonal, qp.free, qp.U, qp.inverse, qp.good, sizes=(n,))
+    alive = t.where(poison.value.same(0.0) & (crossed.value < 0.5), qp.good[0], 0.0)
+
+    # Fair floors
+    guess = t.where(size > 0.0, largest_p.value / t.where(size > 0.0, size, 1.0), 0.0)
+    X = t.max(typical.value, guess)
+    X = t.where(X > 0.0, t.min(X, 1.0), 1.0)
+    objective = X * (X * size + largest_p.value)
+    objective = t.where(objective > 0.0, t.min(objective, 1.0), 1.0)
+    for j in t.range(n):
+        floor = t.min(X * qp.column_floor[j] + t.abs(qp.p[j]), 1.0)
+        qp.column_floor[j] = t.where(floor > 0.0, floor, objective)
+    for i in t.range(K):
+        qp.row_floor[i] = t.where(qp.row_floor[i] > 0.0, X * t.min(qp.row_floor[i], 1.0), 1.0)
+    _equilibrate(t, qp)
+    return _scale(t, qp, objective, alive)
+
+
+def _equilibrate(t: Lanes, qp: Problem) -> None:
+    """Scales d and e, from squares d², e² that start at one; see ``equilibrate``. x_floor and w_floor hold what a pass finds."""
+    s = qp.sizes
+    n, K = s.n, s.rows
+    for j in t.range(n):
+        qp.d[j] = 1.0
+    for i in t.range(K):
+        qp.e[i] = 1.0
+    for _ in t.range(PASSES):
+        for j in t.range(n):
+            total = t.cell(0.0)
+            for i in t.range(n):
+                entry = qp.Q[j, i]
+                total.value = t.fma(entry * entry, qp.d[i], total.value)
+            qp.x_floor[j] = total.value
+        for i in t.range(K):
+            total, weight = t.cell(0.0), qp.e[i]
+            for j in t.range(n):
+                entry = qp.W[i, j]
+                square = entry * entry
+                total.value = t.fma(square, qp.d[j], total.value)
+                qp.x_floor[j] = t.fma(square, weight, qp.x_floor[j])
+            qp.w_floor[i] = total.value
+        for i in t.range(K):
+            qp.e[i] = _shrunk(t, qp.e[i], qp.w_floor[i])
+        for j in t.range(n):
+            qp.d[j] = _shrunk(t, qp.d[j], qp.x_floor[j])
+    for j in t.range(n):
+        qp.d[j] = t.even_root(qp.d[j])
+    for i in t.range(K):
+        qp.e[i] = t.even_root(qp.e[i])
+
+
+def _shrunk(t: Lanes, square: Num, length: Num) -> Num:
+    """A squared scale over the length of its row; that of a zero or overflowing row stays."""
+    length = square * length
+    fit = (length > 0.0) & (length < HUGE)
+    return square / t.sqrt(t.where(fit, length, 1.0))
+
+
+def _scale(t: Lanes, qp: Problem, objective: Num, alive: Num) -> Scales:
+    s = qp.sizes
+    n, K = s.n, s.rows
+    size_Q, size_p, size_rhs = t.cell(0.0), t.cell(0.0), t.cell(0.0)
+    for i in t.range(n):
+        for j in t.range(n):
+            entry = qp.Q[i, j] * (qp.d[i] * qp.d[j])
+            qp.Q[i, j] = entry
+            size_Q.value = t.max(size_Q.value, t.abs(entry))
+        p, d = qp.p[i], qp.d[i]
+        qp.x_floor[i] = d * (qp.column_floor[i] + t.abs(p))
+        qp.column_floor[i] = d * qp.column_floor[i]
+        qp.p[i] = d * p
+        size_p.value = t.max(size_p.value, t.abs(d * p))
+    for i in t.range(K):
+        e = qp.e[i]
+        for j in t.range(n):
+            qp.W[i, j] = qp.W[i, j] * (e * qp.d[j])
+        rhs, floor = qp.rhs[i], qp.row_floor[i]
+        # Rows and variables without any data get a floor of 1: dividing 0 by 0 must not look like an error.
+        qp.w_floor[i] = e * (t.where(floor > 0.0, floor, 1.0) + t.abs(rhs))
+        qp.row_floor[i] = e * floor
+        qp.rhs[i] = e * rhs
+        size_rhs.value = t.max(size_rhs.value, t.abs(e * rhs))
+    for first, count in ((K, s.nl), (K + s.nl, s.nu)):
+        for j in t.range(count):
+            rhs, d = qp.rhs[j + first], qp.d[j]
+            qp.w_floor[j + first] = (1.0 + t.abs(rhs)) / d
+            qp.rhs[j + first] = rhs / d
+            size_rhs.value = t.max(size_rhs.value, t.abs(rhs / d))
+    one = t.num(1.0)
+    p_size = t.where(size_p.value > 0.0, size_p.value, one)
+    rhs_size = t.where(size_rhs.value > 0.0, size_rhs.value, one)
+    # Multipliers are of the size of p over that of x, and x is of the size of the right-hand sides.
+    theta = p_size / rhs_size
+    unit = t.max(size_Q.value, theta)
+    curvature = t.where(size_Q.value > 0.0, size_Q.value, unit)
+    return Scales(objective, unit, curvature, theta, rhs_size, alive)
+
+
+def rows(t: Lanes, qp: Problem, x: Array, out: Array) -> None:
+    """out = (Ax, Cx), C = [G; -I_lower; I_upper]."""
+    s = qp.sizes
+    t.call(matrices.matvec, s.rows, qp.W, x, out, sizes=(s.n,))
+    for j in t.range(s.nl):
+        out[s.rows + j] = -x[j] * qp.lower[j]
+    for j in t.range(s.nu):
+        out[s.rows + s.nl + j] = x[j] * qp.upper[j]
+
+
+def columns(t: Lanes, qp: Problem, w: Array, out: Array) -> None:
+    """out = out + A'y + C'z."""
+    s = qp.sizes
+    t.call(matrices.vecmat, s.rows, w, qp.W, out, sizes=(s.n,))
+    for j in t.range(s.nl):
+        out[j] = out[j] - w[s.rows + j] * qp.lower[j]
+    for j in t.range(s.nu):
+        out[j] = out[j] + w[s.rows + s.nl + j] * qp.upper[j]

@@ -1,0 +1,100 @@
+"""Which engine solves what: the compiled one as far as its proofs go, the torch engine all the rest."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import engine
+from .certificates import adjudicate
+from .cpu import engine as cpu
+from .data import QPData, WarmStart
+from .failure import SolveError
+from .found import Found
+from .options import Options
+from .status import Status
+
+# Bytes of matrices solved at a time: on a CPU what its caches hold (32 MiB shared by two cores where this was measured: n = 100 is
+# 1.4 times faster than in one piece), elsewhere a bound on memory.
+CACHE = 10 * 2**20
+MEMORY = 2 * 2**30
+
+
+def find(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStart | None = None) -> Found:
+    """Solve, adjudicate what is left, and raise if that is the policy. Large batches go through in parts: items do not interact."""
+    by = _by_cpu if cpu.serves(data, options.backend) else _by_torch
+    found = by(data, options, rejected, warm)
+    if options.on_failure == "raise" and not bool(found.ok.all()):
+        indices = (~found.ok).nonzero().squeeze(1)
+        raise SolveError(found.solution, indices.tolist(), [Status(code) for code in found.status[indices].tolist()])
+    return found
+
+
+def _by_cpu(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStart | None) -> Found:
+    """What the compiled engine proves; the torch engine decides what the others are."""
+    found, sure = cpu.find(data, options.tolerance(data.Q.dtype), options.max_iter, warm)
+    if options.eps_abs is not None:
+        sure = sure & (found.absolute <= options.eps_abs).all(1)
+    if rejected is not None:
+        sure = sure & (rejected == 0)
+    if bool(sure.all()):
+        return found
+    items = (~sure).nonzero().squeeze(1)
+    left = _by_torch(data.select(items), options, None if rejected is None else rejected[items], None)
+    return Found(*(whole.index_copy(0, items, part) for whole, part in zip(found, left, strict=True)))
+
+
+def _by_torch(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStart | None) -> Found:
+    """Large batches go through in parts: items do not interact."""
+    size = part_size(data.sizes, data.Q.element_size(), CACHE if data.Q.is_cpu else MEMORY)
+    if data.batch <= size:
+        return _part(data, options, rejected, warm)
+    parts = []
+    for i in range(0, data.batch, size):
+        own = slice(i, i + size)
+        codes, start = None if rejected is None else rejected[own], None if warm is None else warm[own]
+        parts.append(_part(data[own], options, codes, start))
+    return Found(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def part_size(sizes: tuple[int, int, int], element_size: int, budget: int) -> int:
+    """Items of ``sizes`` (n, m, k) whose matrices fit a budget in bytes."""
+    n, m, k = sizes
+    entries = 4 * n * n + 3 * n * (m + k)
+    return max(1, budget // max(1, entries * element_size))
+
+
+def _part(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStart | None) -> Found:
+    """A fast attempt for all, and a careful one for what it leaves neither solved nor decided."""
+    found = _attempt(data, options, rejected, warm, careful=False)
+    undecided = _undecided(found.status)
+    if not bool(undecided.any()):
+        return found
+    items = undecided.nonzero().squeeze(1)
+    again = _attempt(data.select(items), options, None, None, careful=True)
+    better = ~_undecided(again.status) | (again.scaled.amax(1) < found.scaled[items].amax(1))
+    places = items[better]
+    return Found(*(whole.index_copy(0, places, part[better]) for whole, part in zip(found, again, strict=True)))
+
+
+def _undecided(status: Tensor) -> Tensor:
+    """Neither solved as asked, nor shown to have no solution."""
+    codes = (Status.SOLVED_INACCURATE, Status.MAX_ITERATIONS, Status.NUMERICAL_ERROR)
+    return torch.stack([status == code for code in codes]).any(0)
+
+
+def _attempt(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStart | None, *, careful: bool) -> Found:
+    eps = options.tolerance(data.Q.dtype)
+    outcome = engine.run(data, eps, options.eps_abs, options.max_iter, rejected, careful=careful, warm=warm)
+    k = data.sizes[2]
+    point, factor = outcome.point, outcome.factor
+    status, ray = adjudicate(data, outcome)
+    ok = (status == Status.SOLVED) | ((status == Status.SOLVED_INACCURATE) & (options.accept == "inaccurate"))
+    # A failed item's best iterate stays finite, and its factor multiplies zeros.
+    x, w, z_lb, z_ub = (part.nan_to_num(0, 0, 0) for part in (point.x, point.w, point.z_lb, point.z_ub))
+    return Found(
+        x, w[:, :k], w[:, k:], z_lb, z_ub, outcome.slack(data, x),
+        status, outcome.iterations, outcome.residuals.scaled, outcome.residuals.absolute, factor.weight[:, k:] > 0,
+        ray.x, ray.y, ray.z, ray.z_lb, ray.z_ub,
+        factor.U, factor.scale, factor.weight, factor.unit, factor.lower, factor.upper, ok,
+    )  # fmt: skip
