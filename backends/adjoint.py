@@ -73,7 +73,7 @@ class Eager(Function):
     ) -> tuple[Tensor, ...]:
         found = find(data_of(tensors), options, rejected, warm)
         held.append(found)
-        ctx.backend = options.backend
+        ctx.options = options
         saved = (*tensors, found.x, found.y, found.z, *found.factor)
         ctx.save_for_backward(*saved)
         ctx.save_for_forward(*saved)
@@ -99,7 +99,7 @@ class Solve(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         found = Found(*output)
-        ctx.backend = inputs[0].backend
+        ctx.options = inputs[0]
         ctx.mark_non_differentiable(*found.detached)
         saved = (*inputs[2:], found.x, found.y, found.z, *found.factor)
         ctx.save_for_backward(*saved)
@@ -124,8 +124,8 @@ def _pulled(ctx: Any, needs: Sequence[bool], grads: Sequence[Tensor | None]) -> 
     Q, p, G, h, A, b, lb, ub, x, y, z, *factor = ctx.saved_tensors
     lower, upper, ok = factor[4], factor[5], factor[6].unsqueeze(1)
     data = QPData(Q, p, G, h, A, b, lb, ub)
-    if not torch.is_grad_enabled() and grads[5] is None and cpu.serves(data, ctx.backend):
-        return compiled.backward(data, (x, y, z), Factor(*factor[:6]), factor[6], grads[:5], needs)
+    if not torch.is_grad_enabled() and grads[5] is None and cpu.serves(data, ctx.options):
+        return compiled.backward(data, ctx.options, (x, y, z), Factor(*factor[:6]), factor[6], grads[:5], needs)
     g_x, g_y, g_z, g_lb, g_ub, g_s = (
         torch.zeros_like(like) if grad is None else torch.where(ok, grad, 0)
         for grad, like in zip(grads, (x, y, z, x, x, z), strict=True)

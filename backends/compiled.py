@@ -10,12 +10,14 @@ from torch import Tensor
 from . import linear
 from .cpu import engine as cpu
 from .data import QPData
+from .options import Options
 from .polish import Factor
 from .products import outer_like, summed_like
 
 
 def backward(
     data: QPData,
+    options: Options,
     point: tuple[Tensor, Tensor, Tensor],
     factor: Factor,
     ok: Tensor,
@@ -31,7 +33,7 @@ def backward(
         g_w = g_w if g is None else g_w + torch.where(mask, sign * g, 0)
     batched = [need and len(block) == len(x) for need, block in zip((needs[0], needs[2], needs[4]), (Q, G, A), strict=True)]
     fields = (factor.U, factor.scale, factor.weight, factor.unit, ok.to(x.dtype))
-    (l_x, l_y, l_z, l_w), lost, outer = cpu.derive((Q, G, A), (g_x, g_y, g_z, g_w), fields, point, batched)
+    (l_x, l_y, l_z, l_w), lost, outer = cpu.derive(options, (Q, G, A), (g_x, g_y, g_z, g_w), fields, point, batched)
     if bool(lost.any()):
         # No or many solutions: torch finds the one of least norm.
         items = lost.nonzero().squeeze(1)

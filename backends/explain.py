@@ -14,7 +14,8 @@ from ..canon.blocks import Block, is_view
 from ..canon.factors import Entries
 from ..canon.param_qp import ParamQP
 from ..canon.structure import Pattern, expansion_labels, inputs_of, patterns, rank_bound, separate, without_curvature
-from .cpu.engine import LARGEST
+from .cpu import machine
+from .cpu.engine import LARGE, LARGEST
 from .find import CACHE, part_size
 from .options import Options
 from .rows import all_rows
@@ -341,9 +342,15 @@ def _engine(qp: ParamQP, options: Options) -> tuple[str, ...]:
     if options.backend == "torch":
         compiled = "not asked, because backend='torch'"
     elif qp.n > LARGEST:
-        compiled = f"not asked: beyond n = {LARGEST} its blocks of problems leave every cache"
+        compiled = f"not asked: beyond n = {LARGEST} the blocked factorizations of torch win"
     else:
-        compiled = "asked for float64 on a CPU: one problem per vector lane, all threads; it keeps what it can prove"
+        few = machine.lanes().W * qp.n // LARGE
+        beside = "one problem at a time, its rows in vector registers"
+        if qp.n < LARGE:
+            beside = (
+                f"one problem per vector lane; in batches up to {few}, one at a time" if few > 1 else "one problem per vector lane"
+            )
+        compiled = f"asked for float64 on a CPU: {beside}; all threads; it keeps what it can prove"
     return (
         f"cpu    {compiled}",
         f"torch  solves all the rest: dense, any device; {part_size(size, 8, CACHE)} problems at a time on a CPU",

@@ -22,7 +22,7 @@ MEMORY = 2 * 2**30
 
 def find(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStart | None = None) -> Found:
     """Solve, adjudicate what is left, and raise if that is the policy. Large batches go through in parts: items do not interact."""
-    by = _by_cpu if cpu.serves(data, options.backend) else _by_torch
+    by = _by_cpu if cpu.serves(data, options) else _by_torch
     found = by(data, options, rejected, warm)
     if options.on_failure == "raise" and not bool(found.ok.all()):
         indices = (~found.ok).nonzero().squeeze(1)
@@ -32,7 +32,7 @@ def find(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStar
 
 def _by_cpu(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStart | None) -> Found:
     """What the compiled engine proves; the torch engine decides what the others are."""
-    found, sure = cpu.find(data, options.tolerance(data.Q.dtype), options.max_iter, warm)
+    found, sure = cpu.find(data, options, warm)
     if options.eps_abs is not None:
         sure = sure & (found.absolute <= options.eps_abs).all(1)
     if rejected is not None:

@@ -255,16 +255,14 @@ def compile(
     parameters that become trainable, with initial values. ``backend``: "cpu" (compiled), "torch" (any device), "auto" (the first
     that can). ``eps``: relative accuracy (1e-8 in float64, 1e-4 in float32); ``eps_abs``: absolute, in the units of the data.
     ``on_failure``: "raise", "return" (best iterate, zero gradient) or "nan". ``accept``: "solved" or "inaccurate". ``regularize``:
-    delta in an added delta/2 |x|². ``smoothing``: mu in an added barrier -mu sum(log(slacks)). ``batch_invariant``: the plan
-    depends on the model alone, so both values mean the same. Raises DefinitionError and InputError.
+    delta in an added delta/2 |x|². ``smoothing``: mu in an added barrier -mu sum(log(slacks)). ``batch_invariant``: on
+    a CPU, an item has the same bits in a batch of any size. Raises DefinitionError and InputError.
     """
     if not isinstance(problem, Problem):
         raise _unusable_argument("problem", f"a kr.Problem, got {type(problem).__name__}", "write kr.Problem(...) first")
     if not isinstance(weights, Mapping | None):
         raise _unusable_argument("weights", f"a mapping, got {type(weights).__name__}", "write weights={parameter: initial value}")
-    if not isinstance(batch_invariant, bool):
-        raise _unusable_argument("batch_invariant", f"True or False, got {batch_invariant!r}", "leave it out")
-    options = Options(eps, eps_abs, max_iter, on_failure, accept, regularize, smoothing, backend)
+    options = Options(eps, eps_abs, max_iter, on_failure, accept, regularize, smoothing, backend, batch_invariant)
     canonical = canonicalize(problem)
     by_key = problem.names
     declared = {item.name: item for item in canonical.qp.inputs}

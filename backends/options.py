@@ -21,6 +21,7 @@ MEANING = {
     "regularize": "delta in an added delta/2 |x|²",
     "smoothing": "mu in an added -mu sum(log(s)) over the slacks of all inequalities",
     "backend": "the engine that solves",
+    "batch_invariant": "whether an item has the same bits in a batch of any size",
     "precision": "the dtype that the data were computed in",
 }
 EPS = {torch.float64: 1e-8, torch.float32: 1e-4}
@@ -37,6 +38,8 @@ class Options:
     ``smoothing``: mu, adds -mu sum(log(s)) over the slacks of inequalities and bounds: a smooth map of the data, for first
     derivatives.
     ``backend``: "cpu" for the compiled engine, "torch" for the one that runs on any device, "auto" for the first that can.
+    ``batch_invariant``: on a CPU, an item has the same bits in a batch of any size; otherwise the same up to ten ``eps``, and in
+    batches of one size the same bits in any company.
     ``precision``: the dtype that the data were computed in, whose rounding Q may carry (None: that of the solve).
     """
 
@@ -48,6 +51,7 @@ class Options:
     regularize: float = 0.0
     smoothing: float = 0.0
     backend: Literal["auto", "cpu", "torch"] = "auto"
+    batch_invariant: bool = False
     precision: torch.dtype | None = None
 
     def __post_init__(self) -> None:
@@ -63,6 +67,8 @@ class Options:
             raise _option("smoothing", self.smoothing, "a finite number >= 0", "0 is the exact problem, 1e-3 is a little smooth")
         if self.precision is not None and not (isinstance(self.precision, torch.dtype) and self.precision.is_floating_point):
             raise _option("precision", self.precision, "a floating torch dtype or None", "leave it out: it follows from the data")
+        if not isinstance(self.batch_invariant, bool):
+            raise _option("batch_invariant", self.batch_invariant, "True or False", "leave it out: False is faster for few items")
         choices = {
             "on_failure": ("raise", "return", "nan"), "accept": ("solved", "inaccurate"), "backend": ("auto", "cpu", "torch"),
         }  # fmt: skip

@@ -40,6 +40,7 @@ def solve_qp(
     regularize: float = 0.0,
     smoothing: float = 0.0,
     backend: Literal["auto", "cpu", "torch"] = "auto",
+    batch_invariant: bool = False,
     warm_start: Previous | None = None,
 ) -> QPSolution:
     """Solve batches of convex quadratic programs, differentiably.
@@ -54,7 +55,7 @@ def solve_qp(
     has it. ``warm_start``: the solution of an earlier call with similar data. Options are those of ``Options``. Raises InputError
     before any work, SolveError if an item fails and ``on_failure`` is "raise".
     """
-    options = Options(eps, eps_abs, max_iter, on_failure, accept, regularize, smoothing, backend)
+    options = Options(eps, eps_abs, max_iter, on_failure, accept, regularize, smoothing, backend, batch_invariant)
     data, batch, dtype = _posed({"Q": Q, "p": p, "G": G, "h": h, "A": A, "b": b}, {"lb": lb, "ub": ub})
     size = math.prod(batch)
     try:

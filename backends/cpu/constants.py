@@ -21,6 +21,7 @@ CONVEX = screen.CONVEX[torch.float64]
 ACCURATE = linear.ACCURATE[torch.float64]
 CONSISTENT = linear.CONSISTENT[torch.float64]
 REFINEMENTS = linear.REFINEMENTS
+STEADY = linear.STEADY[torch.float64]
 
 
 def rounding(n: int) -> float:

@@ -7,7 +7,8 @@ of the problem, with S = ``scale`` (0 on variables at a bound), D = ``weight`` (
 
     dQ = -(l_x x' + x l_x')/2      dG = -(l_z x' + z l_x')      dA = -(l_y x' + y l_x')
 
-Items whose residual does not vanish have no or many solutions; ``lost`` marks them, and torch finds the one of least norm.
+Items whose residual does not vanish have no or many solutions, and those whose updates do not fade are not solved yet; ``lost``
+marks them, and torch finds the solution of least norm.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from . import matrices
-from .constants import ACCURATE, CONSISTENT, DELTA, REFINEMENTS
+from .constants import ACCURATE, CONSISTENT, DELTA, REFINEMENTS, STEADY
 from .llvm import Lanes
 from .values import Array, Counter, Index, Memory, Num
 
@@ -106,6 +106,8 @@ def _block(t: Lanes, n: int, words: Any, scratch: Any, block: Index) -> None:
         size.value = t.max(size.value, t.abs(a.u_x[j]))
     error = t.cell(_left(t, n, rows, a))
     first_error = t.max(size.value, error.value)
+    # Sizes in the units of the equilibration: of the last update, and of all of them together.
+    update, total = t.cell(0.0), t.cell(0.0)
     for _ in t.range(REFINEMENTS):
         # A lane that is done stays as it is: what its mates still need is no business of its own.
         running = ok & ~(error.value <= first_error * ACCURATE)
@@ -114,20 +116,26 @@ def _block(t: Lanes, n: int, words: Any, scratch: Any, block: Index) -> None:
             a.along[i] = a.weight[i] * a.left_w[i]
         for j in t.range(n):
             a.du[j] = a.left_x[j]
-        t.call(matrices.vecmat, rows, a.along, a.W, a.du, sizes=(n,))
+        t.call(t.matrices.vecmat, rows, a.along, a.W, a.du, sizes=(n,))
         for j in t.range(n):
             a.du[j] = a.du[j] * a.scale[j]
-        t.call(matrices.solve, a.U, a.inverse, a.du, sizes=(n,))
+        t.call(t.matrices.solve, a.U, a.inverse, a.du, sizes=(n,))
+        update.value = 0.0
         for j in t.range(n):
+            update.value = t.max(update.value, t.abs(a.du[j]))
             du = t.where(running, a.du[j] * a.scale[j], 0.0)
             a.du[j] = du
             a.u_x[j] = a.u_x[j] + du
-        t.call(matrices.matvec, rows, a.W, a.du, a.along, sizes=(n,))
+        t.call(t.matrices.matvec, rows, a.W, a.du, a.along, sizes=(n,))
         for i in t.range(rows):
-            a.u_w[i] = a.u_w[i] + t.where(running, a.weight[i] * (a.along[i] - a.left_w[i]), 0.0)
+            left = a.along[i] - a.left_w[i]
+            update.value = t.max(update.value, t.abs(left * a.row_unit[i] / unit))
+            a.u_w[i] = a.u_w[i] + t.where(running, a.weight[i] * left, 0.0)
+        total.value = total.value + update.value
         error.value = _left(t, n, rows, a)
 
-    found = error.value <= first_error * CONSISTENT
+    steady = (error.value <= first_error * CONSISTENT) & (update.value <= total.value * STEADY)
+    found = (error.value <= first_error * ACCURATE) | steady
     a.marks[0] = 1.0
     a.marks[1] = t.where(ok & ~found, 1.0, 0.0)
     for j in t.range(n):
@@ -152,9 +160,9 @@ def _left(t: Lanes, n: int, rows: Index, a: System) -> Num:
     """What the solution so far leaves of the right-hand side, and its length in the units of the factor."""
     for j in t.range(n):
         a.du[j] = 0.0
-    t.call(matrices.vecmat, Index(t, t.index(n)), a.u_x, a.Q, a.du, sizes=(n,))
-    t.call(matrices.vecmat, rows, a.u_w, a.W, a.du, sizes=(n,))
-    t.call(matrices.matvec, rows, a.W, a.u_x, a.along, sizes=(n,))
+    t.call(t.matrices.vecmat, Index(t, t.index(n)), a.u_x, a.Q, a.du, sizes=(n,))
+    t.call(t.matrices.vecmat, rows, a.u_w, a.W, a.du, sizes=(n,))
+    t.call(t.matrices.matvec, rows, a.W, a.u_x, a.along, sizes=(n,))
     length = t.cell(0.0)
     for j in t.range(n):
         left = a.r_x[j] - a.du[j]

@@ -21,27 +21,42 @@ from torch import Tensor
 from ..data import QPData, WarmStart
 from ..engine import EARLY, FROM_NOTHING, LOOSE, PATIENT, REFINEMENTS, SECOND, UNDECIDED, WARM_ITERATIONS
 from ..found import Found
+from ..options import Options
 from . import derivative, machine, solve
 
-# Up to here lanes pay: beyond, a block of problems leaves every cache, and one problem alone fills the vector registers.
-LARGEST = 160
+# Variables from which W problems side by side are slower than one after the other. Below, it takes W n / LARGE of them to pay.
+LARGE = 56
+LARGEST = 1000  # beyond, the blocked factorizations of torch's libraries win
 # Nanoseconds of work below which handing over to another thread costs more than it brings.
 WORTH_A_THREAD = 200_000
 FLOPS_PER_NS = 8.0
 
 
-def serves(data: QPData, backend: str) -> bool:
+def serves(data: QPData, options: Options) -> bool:
     """Whether this engine is asked, and can be: float64 on a CPU, dense and not too large."""
-    return backend != "torch" and data.Q.is_cpu and data.Q.dtype == torch.float64 and data.sizes[0] <= LARGEST and data.batch > 0
+    return (
+        options.backend != "torch"
+        and data.Q.is_cpu
+        and data.Q.dtype == torch.float64
+        and data.sizes[0] <= LARGEST
+        and data.batch > 0
+    )
 
 
-def find(data: QPData, eps: float, max_iter: int, warm: WarmStart | None = None) -> tuple[Found, Tensor]:
+def layout(n: int, batch: int, options: Options) -> machine.Layout:
+    """How problems lie in registers: side by side, unless they are few, or so large that W of them leave the cache."""
+    lanes = machine.lanes()
+    if n >= LARGE or (not options.batch_invariant and batch <= max(1, lanes.W * n // LARGE)):
+        return machine.alone()
+    return lanes
+
+
+def find(data: QPData, options: Options, warm: WarmStart | None = None) -> tuple[Found, Tensor]:
     """Solve a batch as far as proof goes, and which items are proved, (B,) bool; the rows of all others are void."""
     n, m, k = data.sizes
+    eps, max_iter = options.tolerance(data.Q.dtype), options.max_iter
     B = data.batch
     lower, upper = (0 if bound is None else n for bound in (data.lb, data.ub))
-    W, _ = machine.lanes()
-    blocks = -(-B // W)
     shapes = {
         "x": n, "y": k, "z": m, "z_lb": n, "z_ub": n, "s": m, "scaled": 4, "absolute": 4, "iterations": 1, "sure": 1,
         "U": n * n, "scale": n, "weight": m + k, "unit": 1, "lower": n, "upper": n,
@@ -83,7 +98,7 @@ def find(data: QPData, eps: float, max_iter: int, warm: WarmStart | None = None)
         numbers += tolerances
     rows = m + k
     work = 10 * (rows * n * n + n**3 / 3 + 20 * n * (n + rows)) + 1000 * (n + inequalities)
-    _run("solve", n, words, numbers, solve.scratch_size(n, m, k, lower, upper), blocks, W * work)
+    _run("solve", n, words, numbers, layout(n, B, options), B, solve.scratch_size(n, m, k, lower, upper), work)
     x, y, z, z_lb, z_ub, s, scaled, absolute, taken, sure, U, scale, weight, unit, at_lower, at_upper = results
     proved = sure.squeeze(1) > 0
     nothing = like.new_zeros(B, max(n, m, k))
@@ -96,6 +111,7 @@ def find(data: QPData, eps: float, max_iter: int, warm: WarmStart | None = None)
 
 
 def derive(
+    options: Options,
     matrices: tuple[Tensor, Tensor, Tensor],
     gradients: Sequence[Tensor],
     factor: Sequence[Tensor],
@@ -109,8 +125,6 @@ def derive(
     Q, G, A = matrices
     n, m, k = Q.shape[2], G.shape[1], A.shape[1]
     B = len(factor[0])
-    W, _ = machine.lanes()
-    blocks = -(-B // W)
     results = [Q.new_empty(B, size) for size in (n, k, m, n, 1)]
     outer = [Q.new_empty(B, rows, n) if need else None for rows, need in zip((n, m, k), needs, strict=True)]
     words = [B, m, k]
@@ -120,7 +134,7 @@ def derive(
     words += [result.data_ptr() for result in results]
     words += [0 if result is None else result.data_ptr() for result in outer]
     work = 20 * n * (n + m + k)
-    _run("derivative", n, words, [], derivative.scratch_size(n, m, k), blocks, W * work)
+    _run("derivative", n, words, [], layout(n, B, options), B, derivative.scratch_size(n, m, k), work)
     l_x, l_y, l_z, l_w, lost = results
     return (l_x, l_y, l_z, l_w), lost.squeeze(1) > 0, outer
 
@@ -144,15 +158,18 @@ def _address(tensor: Tensor | None) -> list[int]:
 # Threads
 
 
-def _run(program: str, n: int, words: list[int], numbers: list[float], scratch: int, blocks: int, flops: float) -> None:
-    """Call a kernel for all blocks, on several threads where the work is worth it."""
-    kernel = machine.kernel(program, n)
+def _run(
+    program: str, n: int, words: list[int], numbers: list[float], shape: machine.Layout, batch: int, scratch: int, work: float
+) -> None:
+    """Call a kernel for all blocks of problems, on several threads where the ``work`` of each, in flops, is worth it."""
+    kernel = machine.kernel(program, n, shape)
+    blocks = -(-batch // shape.W)
     table = (ctypes.c_int64 * len(words))(*words)
     values = (ctypes.c_double * max(1, len(numbers)))(*numbers)
     first, second = ctypes.addressof(table), ctypes.addressof(values)
-    size = 8 * machine.lanes()[0] * scratch
+    size = 8 * shape.W * scratch
     threads = min(torch.get_num_threads(), blocks)
-    if threads == 1 or blocks * flops / FLOPS_PER_NS < WORTH_A_THREAD:
+    if threads == 1 or blocks * shape.W * work / FLOPS_PER_NS < WORTH_A_THREAD:
         kernel(first, second, _scratch(size), 0, blocks)
         return
     step = max(1, blocks // (8 * threads))
@@ -171,7 +188,7 @@ def _run(program: str, n: int, words: list[int], numbers: list[float], scratch: 
 
 
 _local = threading.local()
-KEPT = 16 * 2**20  # bytes of working memory that a thread keeps for its next call
+KEPT = 64 * 2**20  # bytes of working memory that a thread keeps for its next call
 
 
 def _scratch(size: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import matrices, problem
+from . import problem
 from .constants import CUTS, DELTA, NEAR, SHORTER, STALL, STEP, TRUSTED
 from .llvm import Lanes
 from .problem import Fields, Problem, Scales, Sizes
@@ -57,7 +57,7 @@ def start(t: Lanes, qp: Problem, it: Iterate, scales: Scales, rho: Num) -> None:
     for j in t.range(n):
         it.x[j] = -qp.p[j]
     problem.columns(t, qp, it.t, it.x)
-    t.call(matrices.solve, qp.U, qp.inverse, it.x, sizes=(n,))
+    t.call(t.matrices.solve, qp.U, qp.inverse, it.x, sizes=(n,))
     problem.rows(t, qp, it.x, it.w)
     for i in t.range(k):
         it.w[i] = qp.D[i] * (it.w[i] - qp.rhs[i])
@@ -199,7 +199,7 @@ def _residuals(t: Lanes, qp: Problem, it: Iterate, scales: Scales, eps: Num) -> 
     for j in t.range(n):
         it.Qx[j] = 0.0
         it.r_x[j] = qp.p[j]
-    t.call(matrices.vecmat, Index(t, t.index(n)), it.x, qp.Q, it.Qx, sizes=(n,))
+    t.call(t.matrices.vecmat, Index(t, t.index(n)), it.x, qp.Q, it.Qx, sizes=(n,))
     problem.columns(t, qp, it.w, it.r_x)
     problem.rows(t, qp, it.x, it.r_w)
     worst, xQx, px, gap = t.cell(0.0), t.cell(0.0), t.cell(0.0), t.cell(0.0)
@@ -232,7 +232,7 @@ def _factor(t: Lanes, qp: Problem, rho: Num) -> None:
     for first, count, present in ((s.rows, s.nl, qp.lower), (s.rows + s.nl, s.nu, qp.upper)):
         for j in t.range(count):
             qp.diagonal[j] = t.fma(qp.D[first + j], present[j], qp.diagonal[j])
-    t.call(matrices.factor, s.rows, qp.Q, qp.W, qp.D, qp.diagonal, qp.free, qp.U, qp.inverse, qp.good, sizes=(s.n,))
+    t.call(t.matrices.factor, s.rows, qp.Q, qp.W, qp.D, qp.diagonal, qp.free, qp.U, qp.inverse, qp.good, sizes=(s.n,))
 
 
 def _newton(t: Lanes, qp: Problem, it: Iterate) -> None:
@@ -248,7 +248,7 @@ def _newton(t: Lanes, qp: Problem, it: Iterate) -> None:
     problem.columns(t, qp, it.t, it.dx)
     for j in t.range(n):
         it.dx[j] = -it.dx[j]
-    t.call(matrices.solve, qp.U, qp.inverse, it.dx, sizes=(n,))
+    t.call(t.matrices.solve, qp.U, qp.inverse, it.dx, sizes=(n,))
     problem.rows(t, qp, it.dx, it.dw)
     for i in t.range(k):
         it.dw[i] = t.fma(qp.D[i], it.dw[i], it.t[i])

@@ -17,6 +17,7 @@ A procedure is a program of its own that others call: its code exists once.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,10 +28,14 @@ from .values import BIT, DOUBLE, LONG, POINTER, Array, Cell, Field, Index, Mask,
 
 
 class Lanes:
-    """Writes one LLVM module for W lanes. ``tile``: side of the square of accumulators that fits into registers."""
+    """Writes one LLVM module for W lanes. ``tile``: side of the square of accumulators that fits into registers.
 
-    def __init__(self, W: int, tile: int) -> None:
-        self.W, self.tile = W, tile
+    ``matrices``: the module whose procedures programs call for products and factorizations. With W = 1 these put ``along`` entries
+    of a row into a register: see ``wide``.
+    """
+
+    def __init__(self, W: int, tile: int, matrices: Any, along: int = 1) -> None:
+        self.W, self.tile, self.matrices, self.along = W, tile, matrices, along
         self.module = ir.Module("karush")
         self.vector = ir.VectorType(DOUBLE, W)
         self.mask_type = ir.VectorType(BIT, W)
@@ -227,9 +232,78 @@ class Lanes:
 
     def _intrinsic(self, name: str, *arguments: Num) -> Num:
         kind = ir.FunctionType(self.vector, [self.vector] * len(arguments))
-        full = f"llvm.{name}.v{self.W}f64"
-        function = self.module.globals.get(full) or ir.Function(self.module, kind, full)
-        return Num(self, self.b.call(function, [a.v for a in arguments]))
+        return Num(self, self.b.call(self._declared(f"llvm.{name}.v{self.W}f64", kind), [a.v for a in arguments]))
+
+    # Registers along the rows of one problem
+
+    def wide(self) -> Lanes:
+        """The same module, with Nums that are ``along`` consecutive entries of arrays; for use within the procedure at hand."""
+        v = copy.copy(self)
+        v.W = self.along
+        v.vector, v.mask_type = ir.VectorType(DOUBLE, v.W), ir.VectorType(BIT, v.W)
+        return v
+
+    def load(self, array: Array, i: Index | int, size: int) -> Num:
+        """Entries i, i+1, ... of an array of one problem; zeros from ``size`` on."""
+        pointer = self._entry(array, i)
+        if size == self.W:
+            return Num(self, self.b.load(pointer, typ=self.vector, align=8))
+        kind = ir.FunctionType(self.vector, [POINTER, ir.IntType(32), self.mask_type, self.vector])
+        function = self._declared(f"llvm.masked.load.v{self.W}f64.p0", kind)
+        return Num(self, self.b.call(function, [pointer, ir.IntType(32)(8), self._first(size), self.num(0.0).v]))
+
+    def store(self, value: Num, array: Array, i: Index | int, size: int) -> None:
+        """Write the first ``size`` entries to i, i+1, ..."""
+        pointer = self._entry(array, i)
+        if size == self.W:
+            self.b.store(value.v, pointer, align=8)
+            return
+        kind = ir.FunctionType(ir.VoidType(), [self.vector, POINTER, ir.IntType(32), self.mask_type])
+        function = self._declared(f"llvm.masked.store.v{self.W}f64.p0", kind)
+        self.b.call(function, [value.v, pointer, ir.IntType(32)(8), self._first(size)])
+
+    def spread(self, one: Num) -> Num:
+        """The number of one problem in every entry."""
+        return self._splat(self.b.extract_element(one.v, ir.IntType(32)(0)))
+
+    def pick(self, value: Num, i: int, t: Lanes) -> Num:
+        """Entry i, as the number ``t`` computes with."""
+        return t._splat(self.b.extract_element(value.v, ir.IntType(32)(i)))
+
+    def put(self, value: Num, i: int, one: Num) -> Num:
+        """``value`` with entry i replaced."""
+        number = self.b.extract_element(one.v, ir.IntType(32)(0))
+        return Num(self, self.b.insert_element(value.v, number, ir.IntType(32)(i)))
+
+    def onwards(self, value: Num, i: int) -> Num:
+        """``value`` with zeros before entry i."""
+        mask = ir.Constant(self.mask_type, [int(entry >= i) for entry in range(self.W)])
+        return self.where(Mask(self, mask), value, 0.0)
+
+    def total(self, value: Num, t: Lanes) -> Num:
+        """The sum of all entries, halves added to halves."""
+        return self._folded(value, t, lambda x, y: x + y)
+
+    def largest(self, value: Num, t: Lanes) -> Num:
+        return self._folded(value, t, self.max)
+
+    def _folded(self, value: Num, t: Lanes, rule: Callable[[Num, Num], Num]) -> Num:
+        width = self.W
+        nothing = ir.Constant(self.vector, ir.Undefined)
+        while width > 1:
+            width //= 2
+            order = ir.Constant(ir.VectorType(ir.IntType(32), self.W), [(i + width) % self.W for i in range(self.W)])
+            value = rule(value, Num(self, self.b.shuffle_vector(value.v, nothing, order)))
+        return self.pick(value, 0, t)
+
+    def _entry(self, array: Array, i: Index | int) -> Any:
+        return self.b.gep(array.pointer, [self.index(i)], inbounds=True, source_etype=DOUBLE)
+
+    def _first(self, size: int) -> Any:
+        return ir.Constant(self.mask_type, [int(entry < size) for entry in range(self.W)])
+
+    def _declared(self, name: str, kind: Any) -> Any:
+        return self.module.globals.get(name) or ir.Function(self.module, kind, name)
 
     # The world outside
 
@@ -258,7 +332,7 @@ class Lanes:
         b = self.b
         base = b.inttoptr(address.v, POINTER)
         for lane in self.range(self.W):
-            flag = b.load(b.gep(take.pointer, [lane.v], source_etype=DOUBLE), typ=DOUBLE)
+            flag = b.load(b.gep(take.pointer, [self.index(lane)], source_etype=DOUBLE), typ=DOUBLE)
             item = block * self.W + lane
             wanted = b.and_(b.fcmp_ordered("!=", flag, ir.Constant(DOUBLE, 0.0)), b.icmp_signed("<", item.v, batch.v))
             with b.if_then(wanted):
@@ -298,7 +372,7 @@ class Lanes:
                 )
 
     def _outer(self, n: int) -> ir.Function:
-        """out (rows, n) = factor (a u' + b v') of one problem."""
+        """out (rows, n) = factor (a u' + b w') of one problem."""
         name = f"outer_{n}"
         if name in self._procedures:
             return self._procedures[name]
@@ -306,25 +380,25 @@ class Lanes:
         written = self._procedures[name] = ir.Function(self.module, kind, name)
         written.linkage = "internal"
         written.attributes.add("noinline")
-        out, a, u, b, v, rows, factor = written.args
+        out, a, u, b, w, rows, factor = written.args
         out.add_attribute("noalias")
 
         def body() -> None:
-            t = self.b
+            t, v = self.b, self.wide() if self.along > 1 else self
 
             def entry(pointer: Any, i: Any, kind: Any = DOUBLE) -> Any:
                 return t.load(t.gep(pointer, [self.index(i)], source_etype=DOUBLE), typ=kind, align=8)
 
-            whole = n - n % self.W
+            whole = n - n % v.W
             for i in self.range(Index(self, rows)):
                 ai, bi = t.fmul(entry(a, i), factor), t.fmul(entry(b, i), factor)
-                wide_a, wide_b = self._splat(ai).v, self._splat(bi).v
+                wide_a, wide_b = v._splat(ai).v, v._splat(bi).v
                 row = t.gep(out, [(i * n).v], source_etype=DOUBLE)
-                for j in self.range(0, whole, self.W):
-                    value = t.fadd(t.fmul(wide_a, entry(u, j, self.vector)), t.fmul(wide_b, entry(v, j, self.vector)))
+                for j in self.range(0, whole, v.W):
+                    value = t.fadd(t.fmul(wide_a, entry(u, j, v.vector)), t.fmul(wide_b, entry(w, j, v.vector)))
                     t.store(value, t.gep(row, [self.index(j)], source_etype=DOUBLE), align=8)
                 for j in self.range(whole, n):
-                    value = t.fadd(t.fmul(ai, entry(u, j)), t.fmul(bi, entry(v, j)))
+                    value = t.fadd(t.fmul(ai, entry(u, j)), t.fmul(bi, entry(w, j)))
                     t.store(value, t.gep(row, [self.index(j)], source_etype=DOUBLE))
 
         self._write(written, body)

@@ -18,53 +18,68 @@ import threading
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite
 from llvmlite import binding
 
-from . import constants, derivative, solve
+from . import constants, derivative, matrices, solve, within
 from .llvm import Lanes
+
+
+class Layout(NamedTuple):
+    """How problems lie in registers: W of them side by side, in tiles of ``tile`` entries; or one, ``along`` entries of a row."""
+
+    W: int
+    tile: int = 1
+    along: int = 1
+
 
 Kernel = Callable[[int, int, int, int, int], None]
 PROGRAMS: dict[str, Callable[[Lanes, int], None]] = {"solve": solve.write, "derivative": derivative.write}
 _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 _lock = threading.Lock()
-_kernels: dict[tuple[str, int], tuple[Kernel, Any]] = {}  # the engine beside a kernel keeps its code alive
+_kernels: dict[tuple[str, int, Layout], tuple[Kernel, Any]] = {}  # the engine beside a kernel keeps its code alive
 
 
 @lru_cache(maxsize=1)
-def lanes() -> tuple[int, int]:
-    """Lanes of a register, and the side of the tile of accumulators that its registers hold."""
+def lanes() -> Layout:
+    """As many problems as a register of this machine has lanes, and the tile of accumulators that its registers hold."""
     features = binding.get_host_cpu_features()
     if features.get("avx512f"):
-        return 8, 4
+        return Layout(8, 4)
     if features.get("avx"):
-        return 4, 3
-    return 2, 4 if platform.machine().lower() in ("arm64", "aarch64") else 3
+        return Layout(4, 3)
+    return Layout(2, 4 if platform.machine().lower() in ("arm64", "aarch64") else 3)
 
 
-def kernel(program: str, n: int) -> Kernel:
+@lru_cache(maxsize=1)
+def alone() -> Layout:
+    """One problem at a time, on the same registers."""
+    return Layout(1, along=lanes().W)
+
+
+def kernel(program: str, n: int, layout: Layout) -> Kernel:
     """The compiled function of a program for n variables: (words, numbers, scratch, first block, last block)."""
-    found = _kernels.get((program, n))
+    found = _kernels.get((program, n, layout))
     if found is None:
         with _lock:
-            found = _kernels.get((program, n)) or _kernels.setdefault((program, n), _made(program, n))
+            found = _kernels.get((program, n, layout)) or _kernels.setdefault((program, n, layout), _made(program, n, layout))
     return found[0]
 
 
-def _made(program: str, n: int) -> tuple[Kernel, Any]:
-    name = _name(program, n)
+def _made(program: str, n: int, layout: Layout) -> tuple[Kernel, Any]:
+    name = _name(program, n, layout)
     code = _read(name)
     if code is None:
-        code = compiled(lambda t: PROGRAMS[program](t, n))
+        code = compiled(lambda t: PROGRAMS[program](t, n), layout)
         _keep(name, code)
     return loaded(code, program)
 
 
-def compiled(write: Callable[[Lanes], None]) -> bytes:
+def compiled(write: Callable[[Lanes], None], layout: Layout) -> bytes:
     """The object code of what ``write`` writes."""
-    t = Lanes(*lanes())
+    t = Lanes(layout.W, layout.tile, matrices if layout.W > 1 else within, layout.along)
     write(t)
     machine = _machine()
     module = binding.parse_assembly(str(t.module))
@@ -111,8 +126,8 @@ def _source() -> bytes:
     return state.digest()
 
 
-def _name(program: str, n: int) -> str:
-    return hashlib.sha256(_source() + f"{program} {n} {lanes()}".encode()).hexdigest()[:40]
+def _name(program: str, n: int, layout: Layout) -> str:
+    return hashlib.sha256(_source() + f"{program} {n} {layout}".encode()).hexdigest()[:40]
 
 
 def folder() -> Path | None:

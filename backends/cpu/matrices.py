@@ -57,6 +57,50 @@ def sizes_of_columns(t: Lanes, n: int, rows: Index, w: Array, M: Array, across: 
             across[j + b] = total.value
 
 
+def largest_of_rows(t: Lanes, n: int, rows: Index, M: Array, out: Array, poison: Array) -> None:
+    """out_i = max |M_ij|, M (rows, n); ``poison`` becomes NaN where an entry is not finite."""
+    unsound = t.cell(poison[0])
+    for i in t.range(rows):
+        largest = t.cell(0.0)
+        for j in t.range(n):
+            entry = M[i, j]
+            unsound.value = unsound.value + entry * 0.0
+            largest.value = t.max(largest.value, t.abs(entry))
+        out[i] = largest.value
+    poison[0] = unsound.value
+
+
+def squares_of_rows(t: Lanes, n: int, rows: Index, M: Array, d: Array, out: Array) -> None:
+    """out_i = sum of M_ij² d_j, M (rows, n)."""
+    for i in t.range(rows):
+        total = t.cell(0.0)
+        for j in t.range(n):
+            entry = M[i, j]
+            total.value = t.fma(entry * entry, d[j], total.value)
+        out[i] = total.value
+
+
+def squares_of_columns(t: Lanes, n: int, rows: Index, M: Array, w: Array, out: Array) -> None:
+    """out_j = out_j + sum of M_ij² w_i, M (rows, n)."""
+    for j, width in t.tiles(n):
+        sums = [t.cell(out[j + b]) for b in range(width)]
+        for r in t.range(rows):
+            weight = w[r]
+            for b, total in enumerate(sums):
+                entry = M[r, j + b]
+                total.value = t.fma(entry * entry, weight, total.value)
+        for b, total in enumerate(sums):
+            out[j + b] = total.value
+
+
+def rescale(t: Lanes, n: int, rows: Index, M: Array, e: Array, d: Array) -> None:
+    """M_ij = e_i M_ij d_j, M (rows, n)."""
+    for i in t.range(rows):
+        unit = e[i]
+        for j in t.range(n):
+            M[i, j] = M[i, j] * (unit * d[j])
+
+
 def factor(
     t: Lanes, n: int, rows: Index, Q: Array, W: Array, D: Array, diagonal: Array, free: Array, U: Array, inverse: Array, good: Array
 ) -> None:

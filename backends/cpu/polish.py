@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import matrices
 from .constants import DELTA, RHO, rounding
 from .interior_point import Iterate
 from .llvm import Lanes
@@ -71,13 +70,13 @@ def polish(t: Lanes, qp: Problem, it: Iterate, c: Candidate, scales: Scales, bia
         free = 1.0 - (c.lower[j] + c.upper[j])
         qp.free[j] = free
         qp.diagonal[j] = t.where(free > 0.0, rho, scales.unit)
-    t.call(matrices.factor, K, qp.Q, qp.W, qp.D, qp.diagonal, qp.free, qp.U, qp.inverse, qp.good, sizes=(n,))
+    t.call(t.matrices.factor, K, qp.Q, qp.W, qp.D, qp.diagonal, qp.free, qp.U, qp.inverse, qp.good, sizes=(n,))
     for i in t.range(K):
         c.w[i] = t.where(qp.D[i] > 0.0, it.best_w[i], 0.0)
 
     everything = Index(t, t.index(n))
     for _ in t.range(refinements):
-        t.call(matrices.matvec, K, qp.W, c.x, c.r_w, sizes=(n,))
+        t.call(t.matrices.matvec, K, qp.W, c.x, c.r_w, sizes=(n,))
         for i in t.range(K):
             weighted = qp.D[i] * (qp.rhs[i] - c.r_w[i])
             c.r_w[i] = weighted
@@ -85,16 +84,16 @@ def polish(t: Lanes, qp: Problem, it: Iterate, c: Candidate, scales: Scales, bia
         for j in t.range(n):
             c.r_x[j] = -qp.p[j]
             c.u_x[j] = 0.0
-        t.call(matrices.vecmat, everything, c.x, qp.Q, c.u_x, sizes=(n,))
-        t.call(matrices.vecmat, K, c.along, qp.W, c.r_x, sizes=(n,))
+        t.call(t.matrices.vecmat, everything, c.x, qp.Q, c.u_x, sizes=(n,))
+        t.call(t.matrices.vecmat, K, c.along, qp.W, c.r_x, sizes=(n,))
         for j in t.range(n):
             c.u_x[j] = qp.free[j] * (c.r_x[j] - c.u_x[j])
-        t.call(matrices.solve, qp.U, qp.inverse, c.u_x, sizes=(n,))
+        t.call(t.matrices.solve, qp.U, qp.inverse, c.u_x, sizes=(n,))
         for j in t.range(n):
             u = qp.free[j] * c.u_x[j]
             c.u_x[j] = u
             c.x[j] = c.x[j] + u
-        t.call(matrices.matvec, K, qp.W, c.u_x, c.along, sizes=(n,))
+        t.call(t.matrices.matvec, K, qp.W, c.u_x, c.along, sizes=(n,))
         for i in t.range(K):
             c.w[i] = c.w[i] + (qp.D[i] * c.along[i] - c.r_w[i])
 
@@ -117,11 +116,11 @@ def judge(t: Lanes, qp: Problem, c: Candidate, scales: Scales) -> Num:
         c.across[j] = qp.column_floor[j] + t.abs(qp.p[j])
     for i in t.range(K):
         c.along[i] = qp.row_floor[i] + t.abs(qp.rhs[i])
-    t.call(matrices.vecmat, Index(t, t.index(n)), c.x, qp.Q, c.u_x, sizes=(n,))
-    t.call(matrices.vecmat, K, c.w, qp.W, c.r_x, sizes=(n,))
-    t.call(matrices.matvec, K, qp.W, c.x, c.r_w, sizes=(n,))
-    t.call(matrices.sizes_of_rows, K, c.x, c.w, qp.W, c.along, c.across, sizes=(n,))
-    t.call(matrices.sizes_of_columns, Index(t, t.index(n)), c.x, qp.Q, c.across, sizes=(n,))
+    t.call(t.matrices.vecmat, Index(t, t.index(n)), c.x, qp.Q, c.u_x, sizes=(n,))
+    t.call(t.matrices.vecmat, K, c.w, qp.W, c.r_x, sizes=(n,))
+    t.call(t.matrices.matvec, K, qp.W, c.x, c.r_w, sizes=(n,))
+    t.call(t.matrices.sizes_of_rows, K, c.x, c.w, qp.W, c.along, c.across, sizes=(n,))
+    t.call(t.matrices.sizes_of_columns, Index(t, t.index(n)), c.x, qp.Q, c.across, sizes=(n,))
     worst = [t.cell(0.0) for _ in range(3)]
     absolute = [t.cell(0.0) for _ in range(3)]
     xQx, px, gap = t.cell(0.0), t.cell(0.0), t.cell(0.0)

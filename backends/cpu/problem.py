@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from . import matrices
 from .constants import CONVEX, PASSES
 from .llvm import Lanes
 from .values import Array, Field, Index, Num
@@ -116,38 +115,40 @@ def read(t: Lanes, qp: Problem, f: Fields) -> Scales:
     typical = t.cell(0.0)
 
     # column_floor holds max |Q_j| for a while, row_floor max |W_i|
+    everything = Index(t, t.index(n))
     for i in t.range(n):
-        largest = t.cell(0.0)
         for j in t.range(n):
-            value = (f.Q[i * n + j] + f.Q[j * n + i]) * 0.5
-            qp.Q[i, j] = value
-            poison.value = poison.value + value * 0.0
-            largest.value = t.max(largest.value, t.abs(value))
-        qp.column_floor[i] = largest.value
-        largest_Q.value = t.max(largest_Q.value, largest.value)
+            qp.Q[i, j] = (f.Q[i * n + j] + f.Q[j * n + i]) * 0.5
+    for matrix, first, count in ((f.A, 0, s.k), (f.G, s.k, s.m)):
+        for i in t.range(count):
+            for j in t.range(n):
+                qp.W[i + first, j] = matrix[i * n + j]
+    qp.good[0] = 0.0  # poison, for a while: NaN is told wherever it stands, in absent rows too
+    t.call(t.matrices.largest_of_rows, everything, qp.Q, qp.column_floor, qp.good, sizes=(n,))
+    t.call(t.matrices.largest_of_rows, K, qp.W, qp.row_floor, qp.good, sizes=(n,))
+    poison.value = qp.good[0]
+    for i in t.range(n):
+        largest_Q.value = t.max(largest_Q.value, qp.column_floor[i])
     for j in t.range(n):
         value = f.p[j]
         poison.value = poison.value + value * 0.0
         qp.p[j] = value
         largest_p.value = t.max(largest_p.value, t.abs(value))
-    for matrix, rhs, first, count in ((f.A, f.b, 0, s.k), (f.G, f.h, s.k, s.m)):
+    for rhs, first, count in ((f.b, 0, s.k), (f.h, s.k, s.m)):
         for i in t.range(count):
             value = rhs[i]
             row = i + first
             absent = value.same(INFINITE) if count is s.m else t.false()
-            largest = t.cell(0.0)
-            for j in t.range(n):
-                entry = matrix[i * n + j]
-                poison.value = poison.value + entry * 0.0  # also where the row is absent: NaN is told wherever it stands
-                entry = t.where(absent, 0.0, entry)
-                largest.value = t.max(largest.value, t.abs(entry))
-                qp.W[row, j] = entry
+            with t.if_any(absent):
+                for j in t.range(n):
+                    qp.W[row, j] = t.where(absent, 0.0, qp.W[row, j])
+            largest = t.where(absent, 0.0, qp.row_floor[row])
             value = t.where(absent, 1.0, value)
             poison.value = poison.value + value * 0.0
             qp.rhs[row] = value
-            qp.row_floor[row] = largest.value
-            ratio = t.abs(value) / t.where(largest.value > 0.0, largest.value, 1.0)
-            typical.value = t.max(typical.value, t.where(largest.value > 0.0, ratio, 0.0))
+            qp.row_floor[row] = largest
+            ratio = t.abs(value) / t.where(largest > 0.0, largest, 1.0)
+            typical.value = t.max(typical.value, t.where(largest > 0.0, ratio, 0.0))
     for bound, present, first, count, sign in (
         (f.lb, qp.lower, K, s.nl, -1.0),
         (f.ub, qp.upper, K + s.nl, s.nu, 1.0),
@@ -174,7 +175,7 @@ def read(t: Lanes, qp: Problem, f: Fields) -> Scales:
         qp.diagonal[j] = shift
         qp.free[j] = 1.0
     none = Index(t, t.index(0))
-    t.call(matrices.factor, none, qp.Q, qp.W, qp.D, qp.diagonal, qp.free, qp.U, qp.inverse, qp.good, sizes=(n,))
+    t.call(t.matrices.factor, none, qp.Q, qp.W, qp.D, qp.diagonal, qp.free, qp.U, qp.inverse, qp.good, sizes=(n,))
     alive = t.where(poison.value.same(0.0) & (crossed.value < 0.5), qp.good[0], 0.0)
 
     # Fair floors
@@ -201,20 +202,9 @@ def _equilibrate(t: Lanes, qp: Problem) -> None:
     for i in t.range(K):
         qp.e[i] = 1.0
     for _ in t.range(PASSES):
-        for j in t.range(n):
-            total = t.cell(0.0)
-            for i in t.range(n):
-                entry = qp.Q[j, i]
-                total.value = t.fma(entry * entry, qp.d[i], total.value)
-            qp.x_floor[j] = total.value
-        for i in t.range(K):
-            total, weight = t.cell(0.0), qp.e[i]
-            for j in t.range(n):
-                entry = qp.W[i, j]
-                square = entry * entry
-                total.value = t.fma(square, qp.d[j], total.value)
-                qp.x_floor[j] = t.fma(square, weight, qp.x_floor[j])
-            qp.w_floor[i] = total.value
+        t.call(t.matrices.squares_of_rows, Index(t, t.index(n)), qp.Q, qp.d, qp.x_floor, sizes=(n,))
+        t.call(t.matrices.squares_of_columns, K, qp.W, qp.e, qp.x_floor, sizes=(n,))
+        t.call(t.matrices.squares_of_rows, K, qp.W, qp.d, qp.w_floor, sizes=(n,))
         for i in t.range(K):
             qp.e[i] = _shrunk(t, qp.e[i], qp.w_floor[i])
         for j in t.range(n):
@@ -236,11 +226,12 @@ def _scale(t: Lanes, qp: Problem, objective: Num, alive: Num) -> Scales:
     s = qp.sizes
     n, K = s.n, s.rows
     size_Q, size_p, size_rhs = t.cell(0.0), t.cell(0.0), t.cell(0.0)
+    everything = Index(t, t.index(n))
+    t.call(t.matrices.rescale, everything, qp.Q, qp.d, qp.d, sizes=(n,))
+    t.call(t.matrices.rescale, K, qp.W, qp.e, qp.d, sizes=(n,))
+    t.call(t.matrices.largest_of_rows, everything, qp.Q, qp.x_floor, qp.good, sizes=(n,))
     for i in t.range(n):
-        for j in t.range(n):
-            entry = qp.Q[i, j] * (qp.d[i] * qp.d[j])
-            qp.Q[i, j] = entry
-            size_Q.value = t.max(size_Q.value, t.abs(entry))
+        size_Q.value = t.max(size_Q.value, qp.x_floor[i])
         p, d = qp.p[i], qp.d[i]
         qp.x_floor[i] = d * (qp.column_floor[i] + t.abs(p))
         qp.column_floor[i] = d * qp.column_floor[i]
@@ -248,8 +239,6 @@ def _scale(t: Lanes, qp: Problem, objective: Num, alive: Num) -> Scales:
         size_p.value = t.max(size_p.value, t.abs(d * p))
     for i in t.range(K):
         e = qp.e[i]
-        for j in t.range(n):
-            qp.W[i, j] = qp.W[i, j] * (e * qp.d[j])
         rhs, floor = qp.rhs[i], qp.row_floor[i]
         # Rows and variables without any data get a floor of 1: dividing 0 by 0 must not look like an error.
         qp.w_floor[i] = e * (t.where(floor > 0.0, floor, 1.0) + t.abs(rhs))
@@ -275,7 +264,7 @@ def _scale(t: Lanes, qp: Problem, objective: Num, alive: Num) -> Scales:
 def rows(t: Lanes, qp: Problem, x: Array, out: Array) -> None:
     """out = (Ax, Cx), C = [G; -I_lower; I_upper]."""
     s = qp.sizes
-    t.call(matrices.matvec, s.rows, qp.W, x, out, sizes=(s.n,))
+    t.call(t.matrices.matvec, s.rows, qp.W, x, out, sizes=(s.n,))
     for j in t.range(s.nl):
         out[s.rows + j] = -x[j] * qp.lower[j]
     for j in t.range(s.nu):
@@ -285,7 +274,7 @@ def rows(t: Lanes, qp: Problem, x: Array, out: Array) -> None:
 def columns(t: Lanes, qp: Problem, w: Array, out: Array) -> None:
     """out = out + A'y + C'z."""
     s = qp.sizes
-    t.call(matrices.vecmat, s.rows, w, qp.W, out, sizes=(s.n,))
+    t.call(t.matrices.vecmat, s.rows, w, qp.W, out, sizes=(s.n,))
     for j in t.range(s.nl):
         out[j] = out[j] - w[s.rows + j] * qp.lower[j]
     for j in t.range(s.nu):

@@ -18,7 +18,7 @@ import karush as kr
 from engine.problems import random_batch
 from karush.backends import engine as torch_engine
 from karush.backends.cpu import engine as cpu
-from karush.backends.cpu import machine, matrices
+from karush.backends.cpu import machine
 from karush.backends.cpu.llvm import Lanes
 from karush.backends.cpu.values import Index, Memory
 
@@ -44,10 +44,10 @@ def handed_over(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def run(write: Any, memory: np.ndarray) -> np.ndarray:
+def run(write: Any, memory: np.ndarray, layout: machine.Layout) -> np.ndarray:
     """Write a function that works on one piece of memory, compile it, and call it; W numbers to an entry."""
-    W, _ = machine.lanes()
-    compiled = machine.compiled(lambda t: t.function("f", 3, lambda t, a, b, c, i, j: write(t, a), longs=2))
+    W = layout.W
+    compiled = machine.compiled(lambda t: t.function("f", 3, lambda t, a, b, c, i, j: write(t, a), longs=2), layout)
     kernel, keeps = machine.loaded(compiled, "f")
     room = torch.zeros(memory.size * W + 8, dtype=F)
     start = -room.data_ptr() % 64 // 8
@@ -58,8 +58,12 @@ def run(write: Any, memory: np.ndarray) -> np.ndarray:
     return place.numpy().T.copy()
 
 
-@pytest.mark.parametrize("n", [1, 3, 4, 5, 8, 11])
-def test_matrices_agree_with_numpy(n: int) -> None:
+LAYOUTS = [pytest.param(machine.lanes(), id="lanes"), pytest.param(machine.alone(), id="alone")]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("n", [1, 3, 4, 5, 8, 11, 16, 37, 64])
+def test_matrices_agree_with_numpy(n: int, layout: machine.Layout) -> None:
     rng, rows = np.random.default_rng(n), n + 2
     root = rng.standard_normal((n, n))
     Q, W = root @ root.T + np.eye(n), rng.standard_normal((rows, n))
@@ -72,12 +76,12 @@ def test_matrices_agree_with_numpy(n: int) -> None:
             memory.array(*part.shape) if part.ndim == 2 else memory.array(part.size) for part in parts
         )
         count = Index(t, t.index(rows))
-        t.call(matrices.matvec, count, W, r, along, sizes=(n,))
-        t.call(matrices.vecmat, count, w, W, across, sizes=(n,))
-        t.call(matrices.factor, count, Q, W, D, ones, free, U, inverse, good, sizes=(n,))
-        t.call(matrices.solve, U, inverse, r, sizes=(n,))
+        t.call(t.matrices.matvec, count, W, r, along, sizes=(n,))
+        t.call(t.matrices.vecmat, count, w, W, across, sizes=(n,))
+        t.call(t.matrices.factor, count, Q, W, D, ones, free, U, inverse, good, sizes=(n,))
+        t.call(t.matrices.solve, U, inverse, r, sizes=(n,))
 
-    lanes = run(write, np.concatenate([part.ravel() for part in parts]))
+    lanes = run(write, np.concatenate([part.ravel() for part in parts]), layout)
     ends = np.cumsum([part.size for part in parts])[:-1]
     for lane, found in enumerate(lanes, 1):
         *_, U, _, good, solved, _, along, across = (p.reshape(q.shape) for p, q in zip(np.split(found, ends), parts, strict=True))
@@ -90,15 +94,16 @@ def test_matrices_agree_with_numpy(n: int) -> None:
         assert good == 1
 
 
-def test_a_matrix_that_is_not_definite_is_told_and_stays_finite() -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_matrix_that_is_not_definite_is_told_and_stays_finite(layout: machine.Layout) -> None:
     def write(t: Lanes, pointer: Any) -> None:
         memory = Memory(t, pointer)
         Q, D, one, U, inverse, good = (memory.array(*shape) for shape in ((2, 2), (1,), (2,), (2, 2), (2,), (1,)))
         none = Index(t, t.index(0))
-        t.call(matrices.factor, none, Q, Q, D, D, one, U, inverse, good, sizes=(2,))
+        t.call(t.matrices.factor, none, Q, Q, D, D, one, U, inverse, good, sizes=(2,))
 
     Q = np.array([1.0, 2.0, 2.0, 1.0])
-    lanes = run(write, np.concatenate([Q, [0.0], [1.0, 1.0], np.zeros(4), np.zeros(2), [7.0]]))
+    lanes = run(write, np.concatenate([Q, [0.0], [1.0, 1.0], np.zeros(4), np.zeros(2), [7.0]]), layout)
     assert (lanes[:, -1] == 0).all()
     assert np.isfinite(lanes).all()
 
@@ -111,7 +116,7 @@ def test_scales_are_powers_of_two_near_the_root() -> None:
         for i in t.range(len(values)):
             a[i] = t.even_root(a[i])
 
-    for lane, found in enumerate(run(write, values), 1):
+    for lane, found in enumerate(run(write, values, machine.lanes()), 1):
         mantissa, _ = np.frexp(found)
         assert (mantissa == 0.5).all()
         ratio = found / np.sqrt(lane * values)
@@ -151,9 +156,9 @@ def test_engines_agree_to_the_last_digits_on_regular_items() -> None:
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-8, msg=name)
 
 
-def answers(problem: list[Tensor]) -> list[Tensor]:
+def answers(problem: list[Tensor], batch_invariant: bool = False) -> list[Tensor]:
     leaves = [t.detach().clone().requires_grad_() for t in problem]
-    solution = kr.solve_qp(*leaves, on_failure="return")
+    solution = kr.solve_qp(*leaves, on_failure="return", batch_invariant=batch_invariant)
     gradients = torch.autograd.grad((solution.x.sin().sum() + solution.z.sum(), leaves)[0], leaves)
     return [solution.x, solution.z, solution.s, solution.status, solution.iterations, solution.residuals.scaled, *gradients]
 
@@ -163,11 +168,27 @@ def same_bits(found: list[Tensor], expected: list[Tensor]) -> None:
         assert torch.equal(one, other)
 
 
-def test_an_item_has_the_same_bits_alone_and_in_any_company() -> None:
+def test_few_problems_are_solved_one_by_one_with_the_same_result() -> None:
+    problem = random_batch(9, 20, 30, 3)
+    assert cpu.layout(20, 2, kr.Options()) == machine.alone() != cpu.layout(20, 9, kr.Options())
+    assert cpu.layout(20, 2, kr.Options(batch_invariant=True)) == machine.lanes()
+    whole = answers(problem)
+    for i in (0, 7):
+        for one, other in zip(answers([t[i : i + 2] for t in problem]), whole, strict=True):
+            torch.testing.assert_close(one, other[i : i + 2], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("n", [6, cpu.LARGE + 1])
+def test_an_item_has_the_same_bits_in_batches_of_any_size(n: int) -> None:
+    problem = random_batch(21, n, 9, 2)
+    whole = answers(problem, batch_invariant=True)
+    for i in (0, 7, 8, 20):
+        same_bits(answers([t[i : i + 1] for t in problem], batch_invariant=True), [t[i : i + 1] for t in whole])
+
+
+def test_an_item_has_the_same_bits_in_any_company() -> None:
     problem = random_batch(21, 6, 9, 2)
     whole = answers(problem)
-    for i in (0, 7, 8, 20):
-        same_bits(answers([t[i : i + 1] for t in problem]), [t[i : i + 1] for t in whole])
     order = torch.randperm(21)
     same_bits(answers([t[order] for t in problem]), [t[order] for t in whole])
     spoiled = [t.clone() for t in problem]
@@ -200,7 +221,7 @@ def in_a_new_process(cache: str, n: int = 3) -> subprocess.CompletedProcess[str]
         "import torch, karush as kr\n"
         "from karush.backends.cpu import machine\n"
         "compiled, original = [], machine.compiled\n"
-        "machine.compiled = lambda write: compiled.append(1) or original(write)\n"
+        "machine.compiled = lambda *given: compiled.append(1) or original(*given)\n"
         f"x = kr.solve_qp(torch.eye({n}).double(), -torch.ones({n}).double(), lb=0.0).x\n"
         f"assert torch.allclose(x, torch.ones({n}).double())\n"
         "print(len(compiled))\n"
@@ -242,10 +263,10 @@ def test_processes_share_a_cache(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("shape", [(2, 3), (4, 3), (2, 4)])
-def test_registers_of_other_machines(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch, handed_over: list[int]) -> None:
+@pytest.mark.parametrize("shape", [(2, 3, 1), (4, 3, 1), (2, 4, 1), (1, 1, 4), (1, 1, 2)])
+def test_registers_of_other_machines(shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch, handed_over: list[int]) -> None:
     """Fewer lanes and other tiles, as on processors without AVX-512: the same answers."""
-    monkeypatch.setattr(machine, "lanes", lambda: shape)
+    monkeypatch.setattr(cpu, "layout", lambda *_: machine.Layout(*shape))
     monkeypatch.setattr(machine, "_kernels", {})
     problem = [t.requires_grad_() for t in random_batch(7, 7, 9, 2)]
     solution = kr.solve_qp(*problem)
