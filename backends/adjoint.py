@@ -50,6 +50,8 @@ def solved(options: Options, rejected: Tensor | None, data: QPData, warm: WarmSt
     tensors = (data.Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub)
     if _transformed():
         return Found(*Solve.apply(options, rejected, *tensors))
+    if not _followed(data):
+        return find(data, options, rejected, warm)
     held: list[Found] = []
     values = Eager.apply(held, options, rejected, warm, *tensors)
     return Found(*values, *held[0].detached)
@@ -58,6 +60,12 @@ def solved(options: Options, rejected: Tensor | None, data: QPData, warm: WarmSt
 def _transformed() -> bool:
     """Whether vmap, grad or another transform of torch.func is at work; assumed where torch does not say."""
     return bool(getattr(torch._C, "_are_functorch_transforms_active", lambda: True)())
+
+
+def _followed(data: QPData) -> bool:
+    """Whether someone may ask for a derivative: by the tape, or forward, at a level of dual numbers."""
+    taped = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in data.tensors)
+    return taped or getattr(torch.autograd.forward_ad, "_current_level", 0) >= 0
 
 
 class Eager(Function):

@@ -7,6 +7,7 @@ L = 1/2 x'Qx + p'x + y'(Ax - b) + z'(Gx - h) - z_lb'(x - lb) + z_ub'(x - ub),   
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ class QPData:
         fields = (self.Q, self.p, self.G, self.h, self.A, self.b, self.lb, self.ub)
         return tuple(field for field in fields if field is not None)
 
-    @property
+    @cached_property
     def batch(self) -> int:
         """B; an empty batch makes all empty."""
         sizes = {tensor.shape[0] for tensor in self.tensors}

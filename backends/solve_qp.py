@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import lru_cache, reduce
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,9 +58,10 @@ def solve_qp(
     """
     options = Options(eps, eps_abs, max_iter, on_failure, accept, regularize, smoothing, backend, batch_invariant)
     data, batch, dtype = _posed({"Q": Q, "p": p, "G": G, "h": h, "A": A, "b": b}, {"lb": lb, "ub": ub})
-    size = math.prod(batch)
+    if dtype != data.Q.dtype:
+        options = replace(options, precision=dtype)
     try:
-        solution = solve(data, replace(options, precision=dtype), warm_start=start_of(warm_start, data.sizes, size, data.p))
+        solution = solve(data, options, warm_start=start_of(warm_start, data.sizes, math.prod(batch), data.p))
     except SolveError as error:
         raise SolveError(_shaped(error.solution, batch, dtype), error.indices, error.status) from None
     if len(batch) == 1 and dtype == data.Q.dtype:
@@ -116,34 +118,66 @@ def _posed(blocks: Mapping[str, Any], sides: Mapping[str, Any]) -> tuple[QPData,
                 title = f"argument {name}: expected a tensor because {other} is given, got None"
                 raise input_error("I16", title, why, f"pass {name}, or leave {other} out as well", at=_at(other))
     tensors = {name: _checked(name, value) for name, value in blocks.items() if value is not None or name in ("Q", "p")}
-    reference = tensors["Q"]
-    bounds = {name: _bound(name, value, reference) for name, value in sides.items() if value is not None}
-    tensors.update(bounds)
-    _same_device(tensors)
-    dtype = reference.dtype
-    for tensor in tensors.values():
-        dtype = torch.promote_types(dtype, tensor.dtype)
+    tensors.update({name: _bound(name, value, tensors["Q"]) for name, value in sides.items() if value is not None})
+    form = _form(tuple([(name, tensor.shape, tensor.dtype, tensor.device) for name, tensor in tensors.items()]))
+    return form.data(tensors), form.batch, form.dtype
 
-    batches, n = _shapes(tensors)
+
+@dataclass(frozen=True)
+class _Form:
+    """What follows from the shapes, dtypes and devices of arguments: ``shapes`` with one flat batch axis of size B or 1.
+
+    No tensors: what is made within a transform of torch.func belongs to it.
+    """
+
+    batch: Shape
+    dtype: torch.dtype
+    inner: torch.dtype
+    shapes: Mapping[str, Shape]
+
+    def data(self, tensors: Mapping[str, Tensor]) -> QPData:
+        """The arguments in the dtype that is solved in."""
+
+        def flat(name: str) -> Tensor:
+            shape = self.shapes[name]
+            if name not in tensors:
+                return torch.zeros(shape, dtype=self.inner, device=tensors["Q"].device)
+            tensor = tensors[name]
+            if tensor.dtype != self.inner:
+                tensor = tensor.to(self.inner)
+            if tensor.shape == shape:
+                return tensor
+            return tensor.reshape(shape) if tensor.numel() == math.prod(shape) else self._expanded(tensor, shape)
+
+        six = [flat(name) for name in ("Q", "p", "G", "h", "A", "b")]
+        bounds = [flat(name) if name in tensors else None for name in ("lb", "ub")]
+        return QPData(*six, *bounds).expanded_to(math.prod(self.batch))
+
+    def _expanded(self, tensor: Tensor, shape: Shape) -> Tensor:
+        tail = shape[1:]
+        return tensor.expand(*self.batch, *tail).reshape(shape)
+
+
+@lru_cache(maxsize=256)
+def _form(signature: tuple[tuple[str, torch.Size, torch.dtype, torch.device], ...]) -> _Form:
+    """Checked once for all calls of one form: it would cost as much as a small solve."""
+    given = {name: _Given(*facts) for name, *facts in signature}
+    _same_device(given)
+    dtype = reduce(torch.promote_types, (facts.dtype for facts in given.values()))
+    batches, n = _shapes(given)
     batch = joint_batch(batches)
     size = math.prod(batch)
-    inner = solve_dtype_of(reference.device)
+    shapes: dict[str, Shape] = {"G": (1, 0, n), "h": (1, 0), "A": (1, 0, n), "b": (1, 0)}
+    for name, own in batches.items():
+        shared = math.prod(own) == 1 and size != 1
+        shapes[name] = (1 if shared else size, *given[name].shape[len(own) :])
+    return _Form(batch, dtype, solve_dtype_of(given["Q"].device), shapes)
 
-    def flat(name: str, *empty: int) -> Tensor:
-        """One batch axis of size B or 1, in the dtype that is solved in."""
-        if name not in tensors:
-            return torch.zeros(1, *empty, dtype=inner, device=reference.device)
-        tensor, own = tensors[name].to(inner), batches[name]
-        tail = tensor.shape[len(own) :]
-        if math.prod(own) == 1 and size != 1:
-            return tensor.reshape(1, *tail)
-        return tensor.expand(*batch, *tail).reshape(size, *tail)
 
-    data = QPData(
-        flat("Q"), flat("p"), flat("G", 0, n), flat("h", 0), flat("A", 0, n), flat("b", 0),
-        *(flat(name) if name in bounds else None for name in ("lb", "ub")),
-    ).expanded_to(size)  # fmt: skip
-    return data, batch, dtype
+class _Given(NamedTuple):
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
 
 
 def _at(name: str) -> tuple[str | int, ...]:
@@ -171,7 +205,7 @@ def _bound(name: str, value: Any, reference: Tensor) -> Tensor:
     return checked if checked.dim() else checked.expand(reference.shape[-1:])
 
 
-def _same_device(tensors: Mapping[str, Tensor]) -> None:
+def _same_device(tensors: Mapping[str, _Given]) -> None:
     if len({tensor.device for tensor in tensors.values()}) > 1:
         listed = ", ".join(f"{name} on {tensor.device}" for name, tensor in tensors.items())
         why = "a problem is solved where its data are, and nothing is copied between devices behind your back"
@@ -179,12 +213,12 @@ def _same_device(tensors: Mapping[str, Tensor]) -> None:
         raise input_error("I08", "arguments are on different devices", why, mend, label=listed)
 
 
-def _shapes(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Shape], int]:
+def _shapes(tensors: Mapping[str, _Given]) -> tuple[dict[str, Shape], int]:
     """Batch shapes by name, and n; every size is stated by one argument and checked against the others."""
     matrices = {name: tensor for name, tensor in tensors.items() if name in ("Q", "G", "A")}
     for name, tensor in tensors.items():
         least = 2 if name in matrices else 1
-        if tensor.dim() < least:
+        if len(tensor.shape) < least:
             title = f"argument {name}: expected at least {least} dimensions, got shape {tuple(tensor.shape)}"
             why = "matrices have two dimensions, vectors one; batch dimensions stand in front"
             mend = f"write torch.diag({name})" if name == "Q" else f"write {name}.unsqueeze(0)"

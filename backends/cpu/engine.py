@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -57,24 +58,40 @@ def find(data: QPData, options: Options, warm: WarmStart | None = None) -> tuple
     eps, max_iter = options.tolerance(data.Q.dtype), options.max_iter
     B = data.batch
     lower, upper = (0 if bound is None else n for bound in (data.lb, data.ub))
-    shapes = {
-        "x": n, "y": k, "z": m, "z_lb": n, "z_ub": n, "s": m, "scaled": 4, "absolute": 4, "iterations": 1, "sure": 1,
-        "U": n * n, "scale": n, "weight": m + k, "unit": 1, "lower": n, "upper": n,
-    }  # fmt: skip
-    like = data.Q
-    results = [like.new_empty(B, size) for size in shapes.values()]
-    results[9].zero_()
-
     inequalities = m + lower + upper
+    empty = data.Q.new_empty
+    x, z_lb, z_ub, scale = (empty((B, n)) for _ in range(4))
+    y, z, s, weight, U = (empty(shape) for shape in ((B, k), (B, m), (B, m), (B, m + k), (B, n, n)))
+    scaled, absolute, unit = (empty((B, size)) for size in (4, 4, 1))
+    taken, proved = empty(B, dtype=torch.int32), data.Q.new_zeros(B, dtype=torch.bool)
+    rows, at_lower, at_upper = (empty((B, size), dtype=torch.bool) for size in (m, n, n))
+    results = (x, y, z, z_lb, z_ub, s, scaled, absolute, taken, proved, U, scale, weight, unit, rows, at_lower, at_upper)
+
     words = [B, m, k, lower, upper]
     before = (None,) * 5 if warm is None else (warm.x, warm.y, warm.z, warm.z_lb, warm.z_ub)
     tensors = [_rows(t) for t in (data.Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub, *before)]
     for tensor in tensors:
         words += _address(tensor)
     words += [result.data_ptr() for result in results]
-    # Attempts as in the torch engine: from the gap at which the active set shows; with a longer polish; with undecided rows taken
-    # for active, then for inactive; and from a sharper gap. Before them, from a similar problem: with its active set, then from
-    # its iterate.
+    attempts, numbers = _attempts(eps, max_iter, inequalities > 0, warm is not None)
+    words += attempts
+    work = 10 * ((m + k) * n * n + n**3 / 3 + 20 * n * (n + m + k)) + 1000 * (n + inequalities)
+    _run("solve", n, words, numbers, layout(n, B, options), B, solve.scratch_size(n, m, k, lower, upper), work)
+    nothing = data.Q.new_zeros(B, 3 * n + m + k)
+    return Found(
+        x, y, z, z_lb, z_ub, s,
+        proved.new_zeros(B, dtype=torch.int8), taken, scaled, absolute, rows, *nothing.split((n, k, m, n, n), 1),
+        U, scale, weight, unit, at_lower, at_upper, proved,
+    ), proved  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _attempts(eps: float, max_iter: int, inequalities: bool, warm: bool) -> tuple[list[int], list[float]]:
+    """The attempts of ``solve`` as it reads them.
+
+    As in the torch engine: from the gap at which the active set shows; with a longer polish; with undecided rows taken for active,
+    then for inactive; and from a sharper gap. Before them, from a similar problem: with its active set, then from its iterate.
+    """
     early = max(eps, min(EARLY, math.sqrt(eps))) / 2
     again = max_iter if eps <= LOOSE else 0
     attempts: list[tuple[int, int, int, bool, float, float, float]] = [
@@ -84,30 +101,18 @@ def find(data: QPData, options: Options, warm: WarmStart | None = None) -> tuple
         (0, REFINEMENTS, solve.WHERE_IT_IS, False, early, early, 1 / UNDECIDED),
         (again, PATIENT, solve.WHERE_IT_IS, False, eps / 2, SECOND * eps, 1.0),
     ]
-    if warm is not None and inequalities:
+    if warm and inequalities:
         few = min(WARM_ITERATIONS, max_iter)
         attempts = [
             (0, FROM_NOTHING, solve.AS_IT_WAS, True, early, early, 1.0),
             (few, REFINEMENTS, solve.WARM, True, early, early, 1.0),
             *attempts,
         ]
-    numbers = [eps]
-    words.append(len(attempts))
+    words, numbers = [len(attempts)], [eps]
     for budget, refinements, where, all_go_on, *tolerances in attempts:
         words += [budget, refinements, where, all_go_on]
         numbers += tolerances
-    rows = m + k
-    work = 10 * (rows * n * n + n**3 / 3 + 20 * n * (n + rows)) + 1000 * (n + inequalities)
-    _run("solve", n, words, numbers, layout(n, B, options), B, solve.scratch_size(n, m, k, lower, upper), work)
-    x, y, z, z_lb, z_ub, s, scaled, absolute, taken, sure, U, scale, weight, unit, at_lower, at_upper = results
-    proved = sure.squeeze(1) > 0
-    nothing = like.new_zeros(B, max(n, m, k))
-    return Found(
-        x, y, z, z_lb, z_ub, s,
-        proved.new_zeros(B, dtype=torch.int8), taken.squeeze(1).to(torch.int32), scaled, absolute, weight[:, k:] > 0,
-        nothing[:, :n], nothing[:, :k], nothing[:, :m], nothing[:, :n], nothing[:, :n],
-        U.view(B, n, n), scale, weight, unit, at_lower > 0, at_upper > 0, proved,
-    ), proved  # fmt: skip
+    return words, numbers
 
 
 def derive(
@@ -181,7 +186,7 @@ def _run(
         while (start := next(tickets) * step) < blocks:
             kernel(first, second, place, start, min(start + step, blocks))
 
-    helpers = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
+    helpers = [_pool(threads - 1, os.getpid()).submit(work) for _ in range(threads - 1)]
     work()
     for helper in helpers:
         helper.result()
@@ -202,5 +207,6 @@ def _scratch(size: int) -> int:
 
 
 @lru_cache(maxsize=4)
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """One for each process: a fork has the pool of its parent, but none of its threads."""
     return ThreadPoolExecutor(threads, thread_name_prefix="karush")

@@ -327,8 +327,10 @@ class Lanes:
             lanes.append(b.gep(base, [b.mul(item, stride.v)], inbounds=True, source_etype=DOUBLE))
         return Field(self, tuple(lanes))
 
-    def write(self, address: Index, block: Index, batch: Index, source: Array, count: Index | int, take: Array) -> None:
-        """Copy ``count`` entries into the rows of those lanes where ``take`` is not 0."""
+    def write(
+        self, address: Index, block: Index, batch: Index, source: Array, count: Index | int, take: Array, kind: Any = DOUBLE
+    ) -> None:
+        """Copy ``count`` entries into the rows of those lanes where ``take`` is not 0; as integers if ``kind`` is such a type."""
         b = self.b
         base = b.inttoptr(address.v, POINTER)
         for lane in self.range(self.W):
@@ -337,9 +339,19 @@ class Lanes:
             wanted = b.and_(b.fcmp_ordered("!=", flag, ir.Constant(DOUBLE, 0.0)), b.icmp_signed("<", item.v, batch.v))
             with b.if_then(wanted):
                 row = item * count
+                if self.W == 1 and kind is DOUBLE:
+                    self._copied(source.pointer, b.gep(base, [row.v], source_etype=DOUBLE), count)
+                    continue
                 for i in self.range(count):
                     value = b.load(b.gep(source.pointer, [self.index(i * self.W + lane)], source_etype=DOUBLE), typ=DOUBLE)
-                    b.store(value, b.gep(base, [self.index(row + i)], source_etype=DOUBLE))
+                    value = value if kind is DOUBLE else b.fptosi(value, kind)
+                    b.store(value, b.gep(base, [self.index(row + i)], source_etype=kind))
+
+    def _copied(self, source: Any, target: Any, count: Index | int) -> None:
+        """Copy doubles in one piece."""
+        kind = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, LONG, BIT])
+        size = self.b.mul(self.index(count), ir.Constant(LONG, 8))
+        self.b.call(self._declared("llvm.memcpy.p0.p0.i64", kind), [target, source, size, ir.Constant(BIT, 0)])
 
     def outer_sum(
         self,

@@ -21,6 +21,7 @@ class Candidate:
         self.w: Array = memory.array(K)
         self.z_lb: Array = memory.array(n)
         self.z_ub: Array = memory.array(n)
+        self.held: Array = memory.array(K)
         self.lower: Array = memory.array(n)
         self.upper: Array = memory.array(n)
         self.slack: Array = memory.array(K)
@@ -169,6 +170,7 @@ def finish(t: Lanes, qp: Problem, c: Candidate, scales: Scales, h: Any) -> None:
         e = qp.e[i]
         c.w[i] = c.w[i] * e
         c.weight[i] = qp.D[i] * e * e
+        c.held[i] = t.where(qp.D[i] > 0.0, 1.0, 0.0)
     for i in t.range(s.m):
         c.slack[i] = h[i] - c.r_w[s.k + i] / qp.e[s.k + i]  # an infinite h stays infinite
     c.unit[0] = scales.unit

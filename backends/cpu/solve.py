@@ -14,15 +14,16 @@ from .interior_point import Iterate
 from .llvm import Lanes
 from .polish import Candidate
 from .problem import Fields, Problem, Sizes
-from .values import Counter, Index, Memory
+from .values import BYTE, DOUBLE, INT, Counter, Index, Memory
 
 # The tables that a call brings. Words: sizes, then address and stride of the tensors of the problem, then addresses of the results.
 SIZES = ("batch", "m", "k", "nl", "nu")
 TENSORS = ("Q", "p", "G", "h", "A", "b", "lb", "ub", "x0", "y0", "z0", "z_lb0", "z_ub0")  # the last five: where to start warm
 RESULTS = (
     "x", "y", "z", "z_lb", "z_ub", "s", "scaled", "absolute", "iterations", "sure",
-    "U", "scale", "weight", "unit", "lower", "upper",
+    "U", "scale", "weight", "unit", "rows", "lower", "upper",
 )  # fmt: skip
+INTEGERS = {"iterations": INT, "sure": BYTE, "rows": BYTE, "lower": BYTE, "upper": BYTE}
 WORDS = len(SIZES) + 2 * len(TENSORS) + len(RESULTS)
 # Numbers: eps; then for each attempt the residual and the gap of the loop, and the bias of the polish. After all other words: how
 # many attempts, and for each its iterations, its refinements, where it starts, and whether all unsolved items go on from it or only
@@ -99,9 +100,9 @@ def _block(t: Lanes, n: int, words: Any, numbers: Any, scratch: Any, block: Inde
             ("x", c.x, n), ("y", c.w, k), ("z", c.w.tail(k), m), ("z_lb", c.z_lb, n), ("z_ub", c.z_ub, n), ("s", c.slack, m),
             ("scaled", c.scaled, 4), ("absolute", c.absolute, 4), ("iterations", marks, 1), ("sure", marks.tail(1), 1),
             ("U", qp.U, n * n), ("scale", c.scale, n), ("weight", c.weight, s.rows), ("unit", c.unit, 1),
-            ("lower", c.lower, n), ("upper", c.upper, n),
+            ("rows", c.held.tail(k), m), ("lower", c.lower, n), ("upper", c.upper, n),
         ):  # fmt: skip
-            t.write(address[name], block, batch, source, count, sure_now)
+            t.write(address[name], block, batch, source, count, sure_now, INTEGERS.get(name, DOUBLE))
         # Only what is nearly solved is worth another attempt, with other rows held active or a sharper gap.
         nearly = (worst <= t.sqrt(eps)) | (merit.value <= t.sqrt(eps))
         again = (pending.value > 0.0) & ~sure & (nearly | (t.num(all_go_on) > 0.0))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .llvm import Lanes
 
 DOUBLE, LONG, BIT = ir.DoubleType(), ir.IntType(64), ir.IntType(1)
+BYTE, INT = ir.IntType(8), ir.IntType(32)  # torch's bool and int32
 POINTER = ir.PointerType()
 
 
