@@ -48,18 +48,13 @@ FACTOR = 7  # tensors that make up a factor
 def solved(options: Options, rejected: Tensor | None, data: QPData, warm: WarmStart | None) -> Found:
     """``find`` with derivatives. A warm start is a hint: under a transform of torch.func it is not taken."""
     tensors = (data.Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub)
-    if _transformed():
+    if batching.transformed():
         return Found(*Solve.apply(options, rejected, *tensors))
     if not _followed(data):
         return find(data, options, rejected, warm)
     held: list[Found] = []
     values = Eager.apply(held, options, rejected, warm, *tensors)
     return Found(*values, *held[0].detached)
-
-
-def _transformed() -> bool:
-    """Whether vmap, grad or another transform of torch.func is at work; assumed where torch does not say."""
-    return bool(getattr(torch._C, "_are_functorch_transforms_active", lambda: True)())
 
 
 def _followed(data: QPData) -> bool:

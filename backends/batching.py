@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -38,3 +39,8 @@ def fold(
     outputs = function(*(flat(value, is_mapped) for value, is_mapped in zip(moved, mapped, strict=True)))
     unfolded = tuple(output.reshape(size, B, *output.shape[1:]) for output in outputs)
     return unfolded, (0,) * len(unfolded)
+
+
+def transformed() -> bool:
+    """Whether vmap, grad or another transform of torch.func is at work; assumed where torch does not say."""
+    return bool(getattr(torch._C, "_are_functorch_transforms_active", lambda: True)())

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..dsl.keys import Frozen
 from ..dsl.sign import Attributes
+from . import batching
 from .status import Status
 
 # Symmetry and definiteness are judged relative to the largest entry. What an earlier layer computed carries the rounding of the
@@ -56,7 +57,7 @@ def verdict(value: Tensor, attributes: Attributes, precision: torch.dtype) -> Te
         if high is not None:
             wrong = wrong | (flat > _row(high, flat)).any(1)
     code = int(Status.INVALID_INPUT) * wrong.to(torch.int8)
-    if not attributes.square or not flat.shape[1]:
+    if not attributes.square or not flat.shape[1] or _plainly_definite(value, attributes):
         return code
     tolerance = ROUNDING[precision] * flat.abs().amax(1)
     if attributes.diag:
@@ -73,6 +74,16 @@ def verdict(value: Tensor, attributes: Attributes, precision: torch.dtype) -> Te
         indefinite = (torch.linalg.cholesky_ex(P).info != 0) & finite & ~wrong
         code = code + int(Status.NONCONVEX) * indefinite.to(torch.int8)
     return code
+
+
+def _plainly_definite(value: Tensor, attributes: Attributes) -> bool:
+    """Whether all items are symmetric to the last bit and definite without any tolerance: what most batches are, and soon seen.
+
+    On a CPU alone: elsewhere the answer would have to be read back.
+    """
+    if batching.transformed() or not value.is_cpu or not (attributes.PSD or attributes.NSD) or not torch.equal(value, value.mT):
+        return False
+    return not bool(torch.linalg.cholesky_ex(value if attributes.PSD else -value).info.any())
 
 
 def _row(held: Frozen, flat: Tensor, dtype: torch.dtype | None = None) -> Tensor:

@@ -358,6 +358,16 @@ def test_options_of_one_call() -> None:
 
 # torch's own forward mode warns of torch.jit.script, which it uses to load its derivatives.
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_declared_matrices_are_checked_under_vmap() -> None:
+    x, P, q = kr.Variable(3, name="x"), kr.Parameter((3, 3), PSD=True, name="P"), kr.Parameter(3, name="q")
+    layer = kr.compile(kr.Problem(kr.Minimize(kr.quad_form(x, P) + q @ x), [x >= -1]), outputs=x, on_failure="nan")
+    P4 = torch.stack([torch.eye(3).double() * scale for scale in (1.0, 2.0, -1.0, 3.0)])
+    q4 = torch.randn(4, 3).double()
+    mapped = torch.func.vmap(lambda P, q: layer(P=P, q=q))(P4, q4)
+    torch.testing.assert_close(mapped, layer(P=P4, q=q4), equal_nan=True)
+    assert mapped.isnan().any(1).tolist() == [False, False, True, False]
+
+
 def test_vmap_and_jacobians() -> None:
     layer = portfolio()
     v = mu(4)
