@@ -356,8 +356,6 @@ def test_options_of_one_call() -> None:
 # Transforms
 
 
-# torch's own forward mode warns of torch.jit.script, which it uses to load its derivatives.
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 def test_declared_matrices_are_checked_under_vmap() -> None:
     x, P, q = kr.Variable(3, name="x"), kr.Parameter((3, 3), PSD=True, name="P"), kr.Parameter(3, name="q")
     layer = kr.compile(kr.Problem(kr.Minimize(kr.quad_form(x, P) + q @ x), [x >= -1]), outputs=x, on_failure="nan")
@@ -368,6 +366,8 @@ def test_declared_matrices_are_checked_under_vmap() -> None:
     assert mapped.isnan().any(1).tolist() == [False, False, True, False]
 
 
+# torch's own forward mode warns of torch.jit.script, which it uses to load its derivatives.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 def test_vmap_and_jacobians() -> None:
     layer = portfolio()
     v = mu(4)
