@@ -1,8 +1,8 @@
 """The Maros-Meszaros archive beside single-problem solvers: who solves what, and whose "solved" is wrong.
 
-Every solver is asked for the same accuracy by its own settings, relative and absolute, gap included. Its answer counts as *wrong* if
-it says solved and the objective is further from the published optimum than the limit, or a constraint is violated by more than the
-tolerance times ten, in the units of its row. qpth says nothing about success: whatever is finite counts as said to be solved.
+Every solver is asked for the same accuracy by its own settings, relative and absolute, gap included. Its answer counts as *wrong*
+if it says solved and the objective is further from the published optimum than the limit, or a constraint is violated by more than
+the tolerance times ten, in the units of its row. qpth says nothing about success: whatever is finite counts as said to be solved.
 
 `PYTHONPATH=tests python -m benchmarks.archive`: problems and judges are those of the tests.
 """
@@ -178,7 +178,8 @@ def main() -> None:
     for item in items:
         karush(item.problem, 1e-6)
     for eps, limit in CASES:
-        print(f"\n{f'eps {eps:.0e}, objective within {limit:.0e}':<40}{'solved':>8}{'right':>8}{'wrong':>8}{'worst right':>13}{'seconds':>9}")
+        title = f"eps {eps:.0e}, objective within {limit:.0e}"
+        print(f"\n{title:<40}{'solved':>8}{'right':>8}{'wrong':>8}{'worst right':>13}{'seconds':>9}")
         for name, (package, solve) in SOLVERS.items():
             if importlib.util.find_spec(package) is None:
                 print(f"{name:<40}not installed")

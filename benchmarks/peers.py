@@ -17,12 +17,12 @@ Layer = Callable[..., Tensor]
 
 
 def karush(*tensors: Tensor) -> Tensor:
-    return kr.solve_qp(*tensors).x
+    return kr.solve_qp(*tensors, on_failure="return").x
 
 
 def karush_torch(*tensors: Tensor) -> Tensor:
     """The engine that runs on any device."""
-    return kr.solve_qp(*tensors, backend="torch").x
+    return kr.solve_qp(*tensors, on_failure="return", backend="torch").x
 
 
 def qpth(eps: float) -> Layer:
@@ -40,13 +40,22 @@ def qpth(eps: float) -> Layer:
     return solve
 
 
+def qplayer(Q: Tensor, p: Tensor, G: Tensor, h: Tensor, A: Tensor, b: Tensor) -> Tensor:
+    """QPLayer of proxsuite, on all threads."""
+    from proxsuite.torch.qplayer import QPFunction
+
+    low = torch.full_like(h, -1e20)
+    x: Tensor = QPFunction(eps=1e-9, maxIter=1000, omp_parallel=True)(Q, p, A, b, G, low, h)[0]
+    return x
+
+
 def moreau(Q: Tensor, p: Tensor, G: Tensor, h: Tensor, A: Tensor, b: Tensor) -> Tensor:
     """Dense CSR patterns; zero cone first. A fresh solver would cost more than the solve: it is kept for each size."""
     B, m, n = G.shape
     k = A.shape[1]
     solver = _moreau(n, m, k, B, Q.device.type)
     P = ((Q + Q.mT) / 2).reshape(B, n * n)
-    solution = solver.solve(P, torch.cat([A, G], 1).reshape(B, (m + k) * n), p, torch.cat([b, h], 1))
+    solution = solver.solve(P, torch.cat([A, G], 1).reshape(B, (m + k) * n), p, torch.cat([b, h.expand(B, -1)], 1))
     x: Tensor = solution.x
     return x
 
@@ -69,6 +78,8 @@ def installed() -> dict[str, Layer]:
     layers: dict[str, Layer] = {"karush": karush, "karush torch": karush_torch}
     if importlib.util.find_spec("qpth"):
         layers |= {"qpth 1e-12": qpth(1e-12), "qpth 1e-8": qpth(1e-8)}
+    if importlib.util.find_spec("proxsuite"):
+        layers["QPLayer"] = qplayer
     if importlib.util.find_spec("moreau"):
         layers["Moreau"] = moreau
     return layers
