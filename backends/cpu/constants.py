@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .. import kkt, linear, screen
+from .. import kkt, linear, polish, screen
 from ..engine import SURE as SURE
 from ..equilibrate import PASSES as PASSES
 from ..interior_point import CUTS as CUTS
@@ -22,6 +22,8 @@ ACCURATE = linear.ACCURATE[torch.float64]
 CONSISTENT = linear.CONSISTENT[torch.float64]
 REFINEMENTS = linear.REFINEMENTS
 STEADY = linear.STEADY[torch.float64]
+SEEN, STRIDE = linear.SEEN, linear.STRIDE
+STEADY_POLISH = polish.STEADY[torch.float64]
 
 
 def rounding(n: int) -> float:

@@ -7,18 +7,19 @@ of the problem, with S = ``scale`` (0 on variables at a bound), D = ``weight`` (
 
     dQ = -(l_x x' + x l_x')/2      dG = -(l_z x' + z l_x')      dA = -(l_y x' + y l_x')
 
-Items whose residual does not vanish have no or many solutions, and those whose updates do not fade are not solved yet; ``lost``
-marks them, and torch finds the solution of least norm.
+Items whose residual does not vanish have no or many solutions, those whose updates do not fade are not solved yet, and those whose
+solution has a part along a flat direction have a shorter one; ``lost`` marks them, and torch finds the solution of least norm.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from .constants import ACCURATE, CONSISTENT, DELTA, REFINEMENTS, STEADY
+from .constants import ACCURATE, CONSISTENT, DELTA, REFINEMENTS, RHO, SEEN, STEADY, STRIDE, rounding
 from .llvm import Lanes
-from .values import Array, Counter, Index, Memory, Num
+from .values import Array, Counter, Index, Mask, Memory, Num
 
 SIZES = ("batch", "m", "k")
 TENSORS = ("Q", "G", "A", "g_x", "g_y", "g_z", "g_w", "U", "scale", "weight", "unit", "ok", "x", "y", "z")
@@ -27,13 +28,10 @@ WORDS = len(SIZES) + 2 * len(TENSORS) + len(RESULTS)
 
 
 class System:
-    """Arrays of one block."""
+    """Arrays of one block; its matrices are ``Matrices``."""
 
     def __init__(self, memory: Any, n: int, m: Any, k: Any) -> None:
         K = m + k
-        self.Q: Array = memory.array(n, n)
-        self.W: Array = memory.array(K, n)
-        self.U: Array = memory.array(n, n)
         self.inverse: Array = memory.array(n)
         self.scale: Array = memory.array(n)
         self.weight: Array = memory.array(K)
@@ -46,8 +44,25 @@ class System:
         self.u_x: Array = memory.array(n)
         self.u_w: Array = memory.array(K)
         self.du: Array = memory.array(n)
+        self.half: Array = memory.array(n)
         self.along: Array = memory.array(K)
         self.marks: Array = memory.array(2)
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """Q as it was given, U, and the rows: A, which begin at 0, and G, which begin at k."""
+
+    Q: Array
+    U: Array
+    A: Array
+    G: Array
+    k: Index
+    m: Index
+
+    @property
+    def rows(self) -> tuple[tuple[Array, Index | int, Index], ...]:
+        return (self.A, 0, self.k), (self.G, self.k, self.m)
 
 
 def write(t: Lanes, n: int) -> None:
@@ -65,7 +80,7 @@ def scratch_size(n: int, m: int, k: int) -> int:
     """Nums of working memory."""
     counter = Counter()
     System(counter, n, m, k)
-    return counter.total
+    return counter.total + n * (2 * n + m + k)  # for the matrices
 
 
 def _block(t: Lanes, n: int, words: Any, scratch: Any, block: Index) -> None:
@@ -78,33 +93,32 @@ def _block(t: Lanes, n: int, words: Any, scratch: Any, block: Index) -> None:
     first += 2 * len(TENSORS)
     address = {name: t.word(words, first + i) for i, name in enumerate(RESULTS)}
     rows = m + k
-    a = System(Memory(t, scratch), n, m, k)
+    memory = Memory(t, scratch)
+    a = System(memory, n, m, k)
+    heights: tuple[tuple[str, Index | int], ...] = ("Q", n), ("U", n), ("A", k), ("G", m)
+    Q, U, A, G = (t.matrix(given[name], height, n, memory) for name, height in heights)
+    M = Matrices(Q, U, A, G, k, m)
 
     ok = given["ok"][0] > 0.0
     unit = given["unit"][0] * DELTA
     for i in t.range(n):
-        for j in t.range(n):
-            a.Q[i, j] = (given["Q"][i * n + j] + given["Q"][j * n + i]) * 0.5
-            a.U[i, j] = given["U"][i * n + j]
-        a.inverse[i] = 1.0 / a.U[i, i]
+        a.inverse[i] = 1.0 / M.U[i, i]
         scale = given["scale"][i]
         a.scale[i] = scale
         a.r_x[i] = given["g_x"][i]
         a.u_x[i] = t.where(scale > 0.0, 0.0, given["g_w"][i])
-    for matrix, gradient, start, count in (("A", "g_y", 0, k), ("G", "g_z", k, m)):
+    for gradient, (_, start, count) in zip(("g_y", "g_z"), M.rows, strict=True):
         for i in t.range(count):
             weight = given["weight"][i + start]
             a.weight[i + start] = weight
             a.row_unit[i + start] = t.sqrt(weight * unit)
             a.r_w[i + start] = t.where(weight > 0.0, given[gradient][i], 0.0)
             a.u_w[i + start] = 0.0
-            for j in t.range(n):
-                a.W[i + start, j] = given[matrix][i * n + j]
 
     size = t.cell(0.0)
     for j in t.range(n):
         size.value = t.max(size.value, t.abs(a.u_x[j]))
-    error = t.cell(_left(t, n, rows, a))
+    error = t.cell(_left(t, n, a, M))
     first_error = t.max(size.value, error.value)
     # Sizes in the units of the equilibration: of the last update, and of all of them together.
     update, total = t.cell(0.0), t.cell(0.0)
@@ -116,26 +130,29 @@ def _block(t: Lanes, n: int, words: Any, scratch: Any, block: Index) -> None:
             a.along[i] = a.weight[i] * a.left_w[i]
         for j in t.range(n):
             a.du[j] = a.left_x[j]
-        t.call(t.matrices.vecmat, rows, a.along, a.W, a.du, sizes=(n,))
+        for W, start, count in M.rows:
+            t.call(t.matrices.vecmat, count, a.along.tail(start), W, a.du, sizes=(n,))
         for j in t.range(n):
             a.du[j] = a.du[j] * a.scale[j]
-        t.call(t.matrices.solve, a.U, a.inverse, a.du, sizes=(n,))
+        t.call(t.matrices.solve, M.U, a.inverse, a.du, sizes=(n,))
         update.value = 0.0
         for j in t.range(n):
             update.value = t.max(update.value, t.abs(a.du[j]))
             du = t.where(running, a.du[j] * a.scale[j], 0.0)
             a.du[j] = du
             a.u_x[j] = a.u_x[j] + du
-        t.call(t.matrices.matvec, rows, a.W, a.du, a.along, sizes=(n,))
+        for W, start, count in M.rows:
+            t.call(t.matrices.matvec, count, W, a.du, a.along.tail(start), sizes=(n,))
         for i in t.range(rows):
-            left = a.along[i] - a.left_w[i]
-            update.value = t.max(update.value, t.abs(left * a.row_unit[i] / unit))
-            a.u_w[i] = a.u_w[i] + t.where(running, a.weight[i] * left, 0.0)
+            rest = a.along[i] - a.left_w[i]
+            update.value = t.max(update.value, t.abs(rest * a.row_unit[i] / unit))
+            a.u_w[i] = a.u_w[i] + t.where(running, a.weight[i] * rest, 0.0)
         total.value = total.value + update.value
-        error.value = _left(t, n, rows, a)
+        error.value = _left(t, n, a, M)
 
     steady = (error.value <= first_error * CONSISTENT) & (update.value <= total.value * STEADY)
     found = (error.value <= first_error * ACCURATE) | steady
+    found = found & ~_sees_flat(t, n, a, M.U, given["unit"][0])
     a.marks[0] = 1.0
     a.marks[1] = t.where(ok & ~found, 1.0, 0.0)
     for j in t.range(n):
@@ -156,20 +173,52 @@ def _block(t: Lanes, n: int, words: Any, scratch: Any, block: Index) -> None:
             t.outer_sum(address[name], block, batch, height, n, factor, address[right], given["x"], given[left], address["l_x"])
 
 
-def _left(t: Lanes, n: int, rows: Index, a: System) -> Num:
+def _left(t: Lanes, n: int, a: System, M: Matrices) -> Num:
     """What the solution so far leaves of the right-hand side, and its length in the units of the factor."""
     for j in t.range(n):
         a.du[j] = 0.0
-    t.call(t.matrices.vecmat, Index(t, t.index(n)), a.u_x, a.Q, a.du, sizes=(n,))
-    t.call(t.matrices.vecmat, rows, a.u_w, a.W, a.du, sizes=(n,))
-    t.call(t.matrices.matvec, rows, a.W, a.u_x, a.along, sizes=(n,))
+        a.half[j] = a.u_x[j] * 0.5
+    t.call(t.matrices.symmetric, M.Q, a.half, a.du, sizes=(n,))
+    for W, start, count in M.rows:
+        t.call(t.matrices.vecmat, count, a.u_w.tail(start), W, a.du, sizes=(n,))
+        t.call(t.matrices.matvec, count, W, a.u_x, a.along.tail(start), sizes=(n,))
     length = t.cell(0.0)
     for j in t.range(n):
         left = a.r_x[j] - a.du[j]
         a.left_x[j] = left
         length.value = t.max(length.value, t.abs(left * a.scale[j]))
-    for i in t.range(rows):
+    for i in t.range(M.m + M.k):
         left = a.r_w[i] - a.along[i]
         a.left_w[i] = left
         length.value = t.max(length.value, t.abs(left * a.row_unit[i]))
     return length.value
+
+
+def _sees_flat(t: Lanes, n: int, a: System, U: Array, unit: Num) -> Mask:
+    """Whether the solution has a part along a direction without curvature that no row holds."""
+    probe = t.cell(0.0)
+    for j in t.range(n):
+        probe.value = probe.value + STRIDE
+        probe.value = t.where(probe.value > 1.0, probe.value - 1.0, probe.value)
+        a.du[j] = probe.value + 0.5
+    first = _solved(t, n, a, U)
+    least = first / _solved(t, n, a, U)
+    flat = least <= unit * (2.0 * (RHO + rounding(n)))
+    seen = t.cell(0.0)
+    with t.if_any(flat):
+        size = t.cell(0.0)
+        for j in t.range(n):
+            a.du[j] = a.scale[j] * a.u_x[j]
+            size.value = t.max(size.value, t.abs(a.du[j]))
+        along = _solved(t, n, a, U) * least
+        seen.value = t.where(flat & (along > size.value * SEEN), 1.0, 0.0)
+    return seen.value > 0.0
+
+
+def _solved(t: Lanes, n: int, a: System, U: Array) -> Num:
+    """Apply (U'U)^-1 to ``du``; the largest entry of the result."""
+    t.call(t.matrices.solve, U, a.inverse, a.du, sizes=(n,))
+    largest = t.cell(0.0)
+    for j in t.range(n):
+        largest.value = t.max(largest.value, t.abs(a.du[j]))
+    return largest.value

@@ -77,10 +77,10 @@ def find(data: QPData, options: Options, warm: WarmStart | None = None) -> tuple
     words += attempts
     work = 10 * ((m + k) * n * n + n**3 / 3 + 20 * n * (n + m + k)) + 1000 * (n + inequalities)
     _run("solve", n, words, numbers, layout(n, B, options), B, solve.scratch_size(n, m, k, lower, upper), work)
-    nothing = data.Q.new_zeros(B, 3 * n + m + k)
+    ray_x, ray_y, ray_z, ray_lb, ray_ub = data.Q.new_zeros(B, 3 * n + m + k).split((n, k, m, n, n), 1)
     return Found(
         x, y, z, z_lb, z_ub, s,
-        proved.new_zeros(B, dtype=torch.int8), taken, scaled, absolute, rows, *nothing.split((n, k, m, n, n), 1),
+        proved.new_zeros(B, dtype=torch.int8), taken, scaled, absolute, rows, ray_x, ray_y, ray_z, ray_lb, ray_ub,
         U, scale, weight, unit, at_lower, at_upper, proved,
     ), proved  # fmt: skip
 
@@ -164,9 +164,9 @@ def _address(tensor: Tensor | None) -> list[int]:
 
 
 def _run(
-    program: str, n: int, words: list[int], numbers: list[float], shape: machine.Layout, batch: int, scratch: int, work: float
+    program: str, n: int, words: list[int], numbers: list[float], shape: machine.Layout, batch: int, scratch: int, flops: float
 ) -> None:
-    """Call a kernel for all blocks of problems, on several threads where the ``work`` of each, in flops, is worth it."""
+    """Call a kernel for all blocks of problems, on several threads where the ``flops`` of each are worth it."""
     kernel = machine.kernel(program, n, shape)
     blocks = -(-batch // shape.W)
     table = (ctypes.c_int64 * len(words))(*words)
@@ -174,7 +174,7 @@ def _run(
     first, second = ctypes.addressof(table), ctypes.addressof(values)
     size = 8 * shape.W * scratch
     threads = min(torch.get_num_threads(), blocks)
-    if threads == 1 or blocks * shape.W * work / FLOPS_PER_NS < WORTH_A_THREAD:
+    if threads == 1 or blocks * shape.W * flops / FLOPS_PER_NS < WORTH_A_THREAD:
         kernel(first, second, _scratch(size), 0, blocks)
         return
     step = max(1, blocks // (8 * threads))

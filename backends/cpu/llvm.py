@@ -24,7 +24,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from .values import BIT, DOUBLE, LONG, POINTER, Array, Cell, Field, Index, Mask, Num
+from .values import BIT, DOUBLE, LONG, POINTER, Array, Cell, Field, Index, Mask, Memory, Num
 
 
 class Lanes:
@@ -326,6 +326,16 @@ class Lanes:
             item = b.select(b.icmp_signed("<", item, last), item, last)
             lanes.append(b.gep(base, [b.mul(item, stride.v)], inbounds=True, source_etype=DOUBLE))
         return Field(self, tuple(lanes))
+
+    def matrix(self, field: Field, rows: Index | int, n: int, memory: Memory) -> Array:
+        """A tensor's (rows, n) as an array: copied side by side, or where it lies, if it is that of one problem."""
+        if self.W == 1:
+            return Array(self, field.lanes[0], n)
+        copy = memory.array(rows, n)
+        for i in self.range(rows):
+            for j in self.range(n):
+                copy[i, j] = field[i * n + j]
+        return copy
 
     def write(
         self, address: Index, block: Index, batch: Index, source: Array, count: Index | int, take: Array, kind: Any = DOUBLE

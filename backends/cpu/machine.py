@@ -38,6 +38,7 @@ class Layout(NamedTuple):
 Kernel = Callable[[int, int, int, int, int], None]
 PROGRAMS: dict[str, Callable[[Lanes, int], None]] = {"solve": solve.write, "derivative": derivative.write}
 _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+LARGEST_FILE = 2**26  # bytes; a hundred times the longest program: what is larger is none of ours, and not worth the memory
 _lock = threading.Lock()
 _kernels: dict[tuple[str, int, Layout], tuple[Kernel, Any]] = {}  # the engine beside a kernel keeps its code alive
 
@@ -158,7 +159,10 @@ def _read(name: str) -> bytes | None:
     try:
         if place is None or not _private(place):
             return None
-        content = (place / name).read_bytes()
+        path = place / name
+        if not path.is_file() or path.stat().st_size > LARGEST_FILE:
+            return None
+        content = path.read_bytes()
     except OSError:
         return None
     return content[32:] if hashlib.sha256(content[32:]).digest() == content[:32] else None

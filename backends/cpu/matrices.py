@@ -34,6 +34,16 @@ def vecmat(t: Lanes, n: int, rows: Index, w: Array, M: Array, out: Array) -> Non
             out[j + b] = total.value
 
 
+def symmetric(t: Lanes, n: int, M: Array, half: Array, out: Array) -> None:
+    """out = out + (M + M') half, M (n, n)."""
+    for i in t.range(n):
+        total = t.cell(out[i])
+        for j in t.range(n):
+            total.value = t.fma(M[i, j], half[j], total.value)
+        out[i] = total.value
+    vecmat(t, n, Index(t, t.index(n)), half, M, out)
+
+
 def sizes_of_rows(t: Lanes, n: int, rows: Index, x: Array, w: Array, M: Array, along: Array, across: Array) -> None:
     """along = along + |M||x| and across = across + |M|'|w|, M (rows, n)."""
     for r in t.range(rows):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .constants import DELTA, RHO, rounding
+from .constants import DELTA, RHO, STEADY_POLISH, rounding
 from .interior_point import Iterate
 from .llvm import Lanes
 from .problem import Problem, Scales
-from .values import Array, Index, Num
+from .values import Array, Index, Mask, Num
 
 
 class Candidate:
@@ -39,8 +39,9 @@ class Candidate:
         self.across: Array = memory.array(n)
 
 
-def polish(t: Lanes, qp: Problem, it: Iterate, c: Candidate, scales: Scales, bias: Num, refinements: Index) -> None:
-    """The solution of the constraints that the best iterate shows to be active: those with z > bias s, in the objective's units."""
+def polish(t: Lanes, qp: Problem, it: Iterate, c: Candidate, scales: Scales, bias: Num, refinements: Index) -> Mask:
+    """The solution of the constraints that the best iterate shows to be active: those with z > bias s, in the objective's units.
+    And where the last refinement left the multipliers where they were."""
     s = qp.sizes
     n, k, K = s.n, s.k, s.rows
     dividing = bias * scales.unit
@@ -76,6 +77,7 @@ def polish(t: Lanes, qp: Problem, it: Iterate, c: Candidate, scales: Scales, bia
         c.w[i] = t.where(qp.D[i] > 0.0, it.best_w[i], 0.0)
 
     everything = Index(t, t.index(n))
+    update, size = t.cell(0.0), t.cell(0.0)
     for _ in t.range(refinements):
         t.call(t.matrices.matvec, K, qp.W, c.x, c.r_w, sizes=(n,))
         for i in t.range(K):
@@ -95,8 +97,12 @@ def polish(t: Lanes, qp: Problem, it: Iterate, c: Candidate, scales: Scales, bia
             c.u_x[j] = u
             c.x[j] = c.x[j] + u
         t.call(t.matrices.matvec, K, qp.W, c.u_x, c.along, sizes=(n,))
+        update.value, size.value = 0.0, scales.theta * scales.rhs_size
         for i in t.range(K):
-            c.w[i] = c.w[i] + (qp.D[i] * c.along[i] - c.r_w[i])
+            u = qp.D[i] * c.along[i] - c.r_w[i]
+            w = c.w[i] + u
+            update.value, size.value = t.max(update.value, t.abs(u)), t.max(size.value, t.abs(w))
+            c.w[i] = w
 
     for i in t.range(s.m):
         c.w[k + i] = t.max(c.w[k + i], 0.0)
@@ -105,6 +111,7 @@ def polish(t: Lanes, qp: Problem, it: Iterate, c: Candidate, scales: Scales, bia
     for j in t.range(s.nu):
         ub = qp.rhs[K + s.nl + j]
         c.x[j] = t.where((qp.upper[j] > 0.0) & (c.x[j] > ub), ub, c.x[j])
+    return update.value <= size.value * STEADY_POLISH
 
 
 def judge(t: Lanes, qp: Problem, c: Candidate, scales: Scales) -> Num:

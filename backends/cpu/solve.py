@@ -90,9 +90,9 @@ def _block(t: Lanes, n: int, words: Any, numbers: Any, scratch: Any, block: Inde
             with t.when(where, WHERE_IT_IS):
                 interior_point.restart(t, qp, it)
             interior_point.iterate(t, qp, it, scales, rho, pending.value, loop_eps, gap_eps, budget, taken, merit)
-        polish.polish(t, qp, it, c, scales, bias, refinements)
+        steady = polish.polish(t, qp, it, c, scales, bias, refinements)
         worst = polish.judge(t, qp, c, scales)
-        sure = (worst <= eps * SURE) & (qp.good[0] > 0.0) & (pending.value > 0.0)
+        sure = steady & (worst <= eps * SURE) & (qp.good[0] > 0.0) & (pending.value > 0.0)
         sure_now[0] = t.where(sure, 1.0, 0.0)
         polish.finish(t, qp, c, scales, fields.h)
         marks[0], marks[1] = taken.value, sure_now[0]

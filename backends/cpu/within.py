@@ -87,6 +87,12 @@ def vecmat(t: Lanes, n: int, rows: Index, w: Array, M: Array, out: Array) -> Non
     _across(t, n, rows, w, M, out, _itself)
 
 
+def symmetric(t: Lanes, n: int, M: Array, half: Array, out: Array) -> None:
+    everything = Index(t, t.index(n))
+    _down(t, n, everything, M, half, out, _itself, add=True)
+    _across(t, n, everything, half, M, out, _itself)
+
+
 def sizes_of_rows(t: Lanes, n: int, rows: Index, x: Array, w: Array, M: Array, along: Array, across: Array) -> None:
     _down(t, n, rows, M, x, along, _size, add=True)
     _across(t, n, rows, w, M, across, _size)
