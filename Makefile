@@ -1,4 +1,5 @@
-# Every target sets up what it needs in .venv first. PYTHON is any interpreter from 3.11 on: make test PYTHON=python3.13
+# Every target sets up what it needs in .venv first, and bench in .venv-bench. PYTHON is any interpreter from 3.11 on:
+# make test PYTHON=python3.13
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +8,7 @@ PEERS := .venv-bench
 INSTALL := -m pip install --disable-pip-version-check --quiet --constraint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress check lint types wheel bench docs clean
+.PHONY: help demo test stress fuzz check lint types wheel bench docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -20,6 +21,9 @@ test: $(VENV)/.test  ## run every test
 
 stress: $(VENV)/.test  ## the long robustness tests, and their worst figures
 	$(BIN)/python -m pytest -m stress tests
+
+fuzz: $(VENV)/.test  ## 2,000 random models against cvxpy and Clarabel, and their worst figures
+	$(BIN)/python -m pytest -m fuzz tests
 
 check: lint types test wheel docs  ## everything that CI runs
 

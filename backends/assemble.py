@@ -19,6 +19,7 @@ from torch import Tensor
 from ..canon.blocks import Block, Gram, is_view
 from ..canon.factors import Entries, Factor, Fixed, Term
 from ..canon.param_qp import ParamQP
+from .checks import ROUNDING
 from .constants import Constants
 from .data import QPData
 from .evaluate import batch_of, flat
@@ -92,7 +93,7 @@ class Assembly:
         data = QPData(blocks["Q"], p, blocks["G"], h, blocks["A"], b, vectors["lb"], vectors["ub"])
         for name, gate in self._gates.items():
             data = _without(data, name, _block(gate, slots, held).detach().squeeze(2) != 0)
-        return data, blocks["constant"].reshape(-1)
+        return _met(data), blocks["constant"].reshape(-1)
 
     def _route(self, block: Block) -> _Route:
         layers: list[list[Entries]] = []
@@ -166,6 +167,15 @@ def _without(data: QPData, name: str, exists: Tensor) -> QPData:
     assert bound is not None
     bound = torch.where(exists, bound, absent)
     return replace(data, lb=bound) if name == "lb" else replace(data, ub=bound)
+
+
+def _met(data: QPData) -> QPData:
+    """Bounds that cross by no more than rounding are one number: 3 * x >= 3 * p and x <= p leave x = p, no contradiction."""
+    if data.lb is None or data.ub is None:
+        return data
+    size = torch.maximum(data.lb.detach().abs(), data.ub.detach().abs())
+    over = data.lb - data.ub
+    return replace(data, lb=torch.where((over > 0) & (over <= ROUNDING[size.dtype] * size), data.ub, data.lb))
 
 
 def _part(part: _Gather | _View, shape: tuple[int, int], slots: list[Tensor], held: list[Tensor]) -> Tensor:

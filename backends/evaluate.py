@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from ..canon.program import Functions, Program, Step
+from ..dsl.atoms import HOLDS
 from ..dsl.keys import Key
 from .constants import Constants
 from .failure import input_error
+from .support import support
 
 Shape = tuple[int, ...]
 
@@ -104,15 +106,19 @@ def _call(function: Callable[..., Any], arguments: list[Tensor], shape: Shape, b
         arguments = [argument.to(own) for argument in arguments]
     if size == 0:
         return (arguments[0] if arguments else torch.empty(0)).new_zeros((0, *shape), dtype=solve_dtype)
-    if batched:
-        result = function(*(argument.expand(size, *argument.shape[1:]) for argument in arguments))
-        expected = (size, *shape)
-    elif size == 1:
-        result, expected = function(*(argument.squeeze(0) for argument in arguments)), shape
-    else:
-        dims = tuple(None if argument.shape[0] == 1 else 0 for argument in arguments)
-        items = [a.squeeze(0) if dim is None else a for a, dim in zip(arguments, dims, strict=True)]
-        result, expected = torch.func.vmap(function, in_dims=dims)(*items), (size, *shape)
+    expected = shape if size == 1 and not batched else (size, *shape)
+    try:
+        if batched:
+            result = function(*(argument.expand(size, *argument.shape[1:]) for argument in arguments))
+        elif size == 1:
+            result = function(*(argument.squeeze(0) for argument in arguments))
+        else:
+            dims = tuple(None if argument.shape[0] == 1 else 0 for argument in arguments)
+            items = [a.squeeze(0) if dim is None else a for a, dim in zip(arguments, dims, strict=True)]
+            result = torch.func.vmap(function, in_dims=dims)(*items)
+    except Exception as error:
+        error.add_note(_called(function, arguments, batched))
+        raise
     if not isinstance(result, Tensor) or tuple(result.shape) != expected:
         got = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
         name = getattr(function, "__name__", type(function).__name__)
@@ -123,6 +129,15 @@ def _call(function: Callable[..., Any], arguments: list[Tensor], shape: Shape, b
         mend = "return a torch tensor" if got_shape is None else mend
         raise input_error("I14", f"function {name}: expected a tensor of shape {expected}, got {got}", why, mend)
     return (result if len(expected) == len(shape) + 1 else result.unsqueeze(0)).to(solve_dtype)
+
+
+def _called(function: Callable[..., Any], arguments: list[Tensor], batched: bool) -> str:
+    """What an error inside of a user's function is told about its place."""
+    name = getattr(function, "__name__", type(function).__name__)
+    what = "a batch of" if batched else "one item with"
+    shapes = ", ".join(str(tuple(argument.shape[0 if batched else 1 :])) for argument in arguments) or "none"
+    mapped = "" if batched else ", and must work under torch.func.vmap"
+    return f"karush: raised by the function {name} of kr.function. It gets {what} tensors of shapes {shapes}{mapped}"
 
 
 # Operations: (shape of one item of the result, tensors, static data) -> tensor
@@ -202,6 +217,11 @@ def _dotsort(shape: Shape, x: Tensor, w: Tensor) -> Tensor:
     return (x.sort(1).values * padded.sort(1).values).sum(1)
 
 
+def _indicator(shape: Shape, r: Tensor, e: Tensor) -> Tensor:
+    broken = (r > HOLDS).any(1) | (e.abs() > HOLDS).any(1)
+    return torch.where(broken, torch.inf, r.new_zeros(()))
+
+
 # Matrices that have no inverse or factor make their own item NaN, which is then told of that item; they raise for none.
 
 
@@ -260,6 +280,8 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "cummax": lambda shape, x, axis: torch.cummax(x, axis + 1).values,
     "sum_largest": _sum_largest,
     "dotsort": _dotsort,
+    "indicator": _indicator,
+    "suppfunc": _same(support),
     "norm2": _norm2,
     "square": _same(torch.square),
     "huber": _huber,

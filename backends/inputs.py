@@ -132,7 +132,7 @@ def _tensor(name: str, value: Any, place: int) -> Tensor:
         if value.is_complex():
             title, why = f"input {name}: expected real numbers, got {value.dtype}", "a quadratic program is over the reals"
             raise input_error("I07", title, why, f"pass {name}.real and {name}.imag apart", at=(name, place))
-        return value
+        return with_values(f"input {name}", name, value, (name, place))
     if isinstance(value, np.ndarray | Real | list | tuple | np.generic):
         try:
             array = np.asarray(value)
@@ -146,6 +146,17 @@ def _tensor(name: str, value: Any, place: int) -> Tensor:
     if isinstance(value, Expression):
         mend = "solve first, and pass the solution's tensor: solution[...]"
     raise input_error("I09", title, why, mend, at=(name, place), label="no numbers")
+
+
+def with_values(what: str, name: str, tensor: Tensor, at: Sequence[str | int]) -> Tensor:
+    """The tensor, if its entries lie in memory, each in its place: sparse ones and those of the meta device do not."""
+    if tensor.layout is not torch.strided:
+        title, mend = f"{what}: expected a dense tensor, got {tensor.layout}", f"write {name}.to_dense()"
+        raise input_error("I09", title, "batches of problems are solved as dense arrays", mend, at=at, label="sparse")
+    if tensor.is_meta:
+        title, mend = f"{what}: expected values, got a tensor on the meta device", f"make {name} on a device that has memory"
+        raise input_error("I09", title, "a problem is solved for values; a meta tensor has a shape alone", mend, at=at, label="")
+    return tensor
 
 
 def _device(tensors: Mapping[str, Tensor], own: Iterable[Tensor]) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -145,7 +146,8 @@ class Layer(nn.Module):
 
     def rows(self, constraint: Constraint | str) -> Rows:
         """Where a constraint lives in the canonical matrices: ``data.G[:, rows.G]``, or all its rows with ``rows.of(data)``."""
-        return rows_of(self._qp, self._constraints.get(constraint.key, "") if isinstance(constraint, Constraint) else constraint)
+        name = constraint if isinstance(constraint, str) else self._constraints.get(getattr(constraint, "key", ""), "")
+        return rows_of(self._qp, name, constraint)
 
     def spy(self) -> Picture:
         """A matplotlib figure of Q p G h A b and the bounds, coloured by the parameters that change each entry."""
@@ -153,6 +155,10 @@ class Layer(nn.Module):
         from .spy import spy  # optional: matplotlib is an extra
 
         return spy(self._qp)
+
+    def _repr_html_(self) -> str:
+        """Sizes and parts in text, as ``print`` gives them, and the problem."""
+        return f"<pre>{html.escape(repr(self))}\n\n{html.escape(self._text)}</pre>"
 
     def extra_repr(self) -> str:
         qp = self._qp
@@ -293,7 +299,7 @@ def _outputs(outputs: Sequence[Output] | Output, by_key: Mapping[str, str], prob
     keys = {constraint.key for constraint in problem.constraints.values()}
     for output in several:
         if isinstance(output, Dual):
-            known = output.of in problem.constraints if isinstance(output.of, str) else output.of.key in keys
+            known = output.of in problem.constraints if isinstance(output.of, str) else getattr(output.of, "key", "") in keys
             if not known:
                 raise _foreign("constraint", output.of, list(problem.constraints), "outputs")
         elif isinstance(output, str):
@@ -359,7 +365,10 @@ def _foreign(kind: str, what: object, known: list[str], *where: str) -> Definiti
     """Something that the problem does not have was named in the call of compile."""
     what = getattr(what, "name", None) or what
     near = difflib.get_close_matches(str(what), known, 1)
-    mend = f"did you mean {near[0]!r}?" if near else "leave it out; a parameter without effect takes no part in the problem"
+    mend = "leave it out; a parameter without effect takes no part in the problem"
+    if kind != "parameter":
+        mend = "ask for what the problem has; print it to see its names"
+    mend = f"did you mean {near[0]!r}?" if near else mend
     why = f"the problem has {listed(known)}"
     return definition_error("N10", f"no {kind} {what!r}: it does not occur in the problem", why, mend, at=where, label="")
 

@@ -78,11 +78,11 @@ class Rows:
         return self.source[(self.source >= start) & (self.source < start + size)] - start
 
 
-def rows_of(qp: ParamQP, name: str) -> Rows:
-    """The rows of the constraint of this name; InputError names those that there are."""
+def rows_of(qp: ParamQP, name: str, asked: object) -> Rows:
+    """The rows of the constraint of this name, which was asked for as ``asked``; InputError names those that there are."""
     found = next((m for m in qp.multipliers if m.name == name), None)
     if found is None:
-        raise unknown("constraint", name, [m.name for m in qp.multipliers])
+        raise unknown("constraint", name or asked, [m.name for m in qp.multipliers])
     return _rows(qp, found)
 
 

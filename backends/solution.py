@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, overload
+from typing import Any, NoReturn, overload
 
 import torch
 from torch import Tensor
@@ -14,10 +14,12 @@ from torch.utils import _pytree as pytree
 from ..canon.param_qp import ParamQP, Retrieved
 from ..canon.program import Builder, Functions
 from ..dsl.constraint import Constraint
+from ..dsl.elsewhere import ASKED, OF_SOLUTIONS
 from ..dsl.expression import Expression
 from ..dsl.leaves import Parameter, Variable
 from ..dsl.render import listed
 from ..dsl.span import Span
+from ..dsl.usage import of_model
 from .data import QPData, QPSolution, Residuals, WarmStart
 from .envelope import optimal_value
 from .evaluate import evaluate
@@ -105,6 +107,13 @@ class Solution:
             raise input_error("I12", f"expected a variable, its name or an expression, got {what!r}", why, mend)
         return self._expression(what)
 
+    def __getattr__(self, name: str) -> NoReturn:
+        known = [] if name.startswith("_") or name == "context" else [v.name for v in self.context.qp.variables]
+        where = f"write solution[{name!r}]" if name in known else OF_SOLUTIONS.get(name)
+        if where is not None:
+            raise of_model("solution", name, where, ASKED)
+        raise AttributeError(f"a solution has no attribute {name!r}", name=name, obj=self)
+
     @property
     def warm_start(self) -> WarmStart:
         """What a later call may start from; ``solution[indices]`` are those of some items, along one flat batch axis."""
@@ -116,7 +125,8 @@ class Solution:
 
     def dual(self, constraint: Constraint | str) -> Tensor:
         """The multiplier of a constraint, of shape batch + the constraint's shape."""
-        name = constraint if isinstance(constraint, str) else self.context.constraints.get(constraint.key, "")
+        key = getattr(constraint, "key", "")
+        name = constraint if isinstance(constraint, str) else self.context.constraints.get(key, "")
         found = next((m for m in self.context.qp.multipliers if m.name == name), None)
         if found is None:
             raise unknown("constraint", name or constraint, [m.name for m in self.context.qp.multipliers])

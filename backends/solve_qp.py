@@ -15,7 +15,7 @@ from .data import QPData, QPSolution
 from .failure import SolveError, input_error
 from .flags import Conditioning
 from .flags import conditioning as conditioning_of
-from .inputs import joint_batch, solve_dtype_of
+from .inputs import joint_batch, solve_dtype_of, with_values
 from .options import Options
 from .solve import solve
 from .warm import Previous, start_of
@@ -161,7 +161,7 @@ class _Form:
 @lru_cache(maxsize=256)
 def _form(signature: tuple[tuple[str, torch.Size, torch.dtype, torch.device], ...]) -> _Form:
     """Checked once for all calls of one form: it would cost as much as a small solve."""
-    given = {name: _Given(*facts) for name, *facts in signature}
+    given = {name: _Given(shape, dtype, device) for name, shape, dtype, device in signature}
     _same_device(given)
     dtype = reduce(torch.promote_types, (facts.dtype for facts in given.values()))
     batches, n = _shapes(given)
@@ -194,7 +194,7 @@ def _checked(name: str, value: Any) -> Tensor:
         title = f"argument {name}: expected a floating dtype, got {value.dtype}"
         why = "the problem is solved in the dtype of its data, and integers have no fractions"
         raise input_error("I07", title, why, f"convert it: {name}.double()", at=_at(name))
-    return value
+    return with_values(f"argument {name}", name, value, _at(name))
 
 
 def _bound(name: str, value: Any, reference: Tensor) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from torch import Tensor
 
 from .data import QPSolution, WarmStart
 from .failure import InputError, input_error
 from .solution import Solution
 
-Previous = Solution | QPSolution | WarmStart
+Previous: TypeAlias = Solution | QPSolution | WarmStart
 
 
 def start_of(previous: Previous | None, sizes: tuple[int, int, int], size: int, like: Tensor) -> WarmStart | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import sparse
 
-from .factors import Entries, Factor, Fixed, Floats, Index, Term, multiplied
+from .factors import Entries, Factor, Fixed, Floats, Index, Term, by_rows, multiplied
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,8 @@ class Block:
 
     def times(self, S: sparse.csr_array) -> Block:
         """S @ self."""
+        if Fixed(S).identity:
+            return self
         builder = BlockBuilder(S.shape[0], self.shape[1])
         builder.add((Fixed(S @ self.constant),))
         for entries in self.entries:
@@ -103,17 +105,23 @@ class BlockBuilder:
         if len(term) > 1:
             self._products.append(Placed(row, col, (_scaled(first, scale), *term[1:])))
         elif isinstance(first, Fixed):
-            coo = first.matrix.tocoo()
-            self._coordinates.append((coo.row + row, coo.col + col, coo.data * scale))
+            M = first.matrix
+            rows = np.repeat(np.arange(row, row + len(M.indptr) - 1), np.diff(M.indptr))
+            self._coordinates.append((rows, M.indices + np.int64(col), M.data * scale))
         else:
             shape = self.height, self.width
             moved = Entries(first.slot, first.rows + row, first.cols + col, first.source, first.weight * scale, shape)
             self._entries.append(moved)
 
     def finish(self) -> Block:
+        shape = self.height, self.width
         nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-        rows, cols, data = (np.concatenate(parts) for parts in zip(nothing, *self._coordinates, strict=True))
-        constant = sparse.csr_array((data, (rows, cols)), shape=(self.height, self.width))  # sums duplicates
+        if len(self._coordinates) < 2:
+            constant = by_rows(*(self._coordinates or [nothing])[0], shape)
+        else:
+            rows, cols, data = (np.concatenate(parts) for parts in zip(*self._coordinates, strict=True))
+            constant = sparse.csr_array((data, (rows, cols)), shape=shape)  # sums duplicates
+        constant.sort_indices()
         constant.eliminate_zeros()
         return Block(constant, tuple(self._entries), tuple(self._products))
 

@@ -13,7 +13,8 @@ of the row block that bears its name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,7 +25,8 @@ from ..dsl.curvature import Form
 from ..dsl.diagnostics import InternalError
 from ..dsl.expression import Constant, Expression, apply
 from ..dsl.facts import is_fact, is_settled
-from ..dsl.leaves import Variable
+from ..dsl.keys import Frozen
+from ..dsl.leaves import Parameter, Variable
 from ..dsl.printing import text
 from ..dsl.problem import Problem
 from ..dsl.soft import Soft
@@ -103,7 +105,7 @@ def expand(problem: Problem) -> Expanded:
 
 
 class _Rewriter:
-    """Rebuilds shared nodes once, arguments first."""
+    """Rebuilds shared nodes once, arguments first; formulas that were written twice share one expansion."""
 
     def __init__(self, result: Expanded) -> None:
         self.result = result
@@ -113,8 +115,11 @@ class _Rewriter:
         return self.done[id(node)]
 
     def rewrite(self, roots: list[Expression]) -> None:
-        for node in postorder(roots):
-            self.done[id(node)] = self._one(node)
+        nodes = postorder(roots)
+        first = _first(nodes)
+        for node in nodes:
+            earlier = self.done.get(first.get(id(node), id(node)))
+            self.done[id(node)] = self._one(node) if earlier is None else earlier
 
     def _one(self, node: Expression) -> Expression:
         if node.form <= Form.AFFINE:
@@ -140,6 +145,28 @@ class _Rewriter:
         value.name = f"<square {len(self.result.squares)}>"
         self.result.squares.append(Square(value, E, P))
         return value
+
+
+def _first(nodes: list[Expression]) -> dict[int, int]:
+    """For nodes that are to be expanded, by id: the first of the same formula, its atom and arguments being the same."""
+    expanded = [node for node in nodes if node.atom is not None and node.atom.name in EPIGRAPHS and node.form > Form.AFFINE]
+    kinds = Counter((node.atom and node.atom.name, node.shape) for node in expanded)
+    several = [node for node in expanded if kinds[node.atom and node.atom.name, node.shape] > 1]
+    met: dict[Hashable, int] = {}
+    first: dict[int, int] = {}
+    for node in postorder(several):
+        first[id(node)] = met.setdefault(_formula(node, first), id(node))
+    return {id(node): first[id(node)] for node in several}
+
+
+def _formula(node: Expression, first: Mapping[int, int]) -> Hashable:
+    """A node by its content, its arguments by the first of their formula."""
+    if isinstance(node, Constant):
+        return id(node) if node.sparse is not None else Frozen(node.value)
+    if isinstance(node, Variable | Parameter):
+        return node.key
+    name = "" if node.atom is None else node.atom.name
+    return name, tuple(first[id(argument)] for argument in node.args), node.shape, tuple(sorted(node.data.items()))
 
 
 # Signs are known before numbers are, and spare rows: |x| is x where x >= 0, and in max(x, 0) a nonpositive x never shows.
@@ -243,6 +270,27 @@ def _huber(problem: _Rewriter, node: Expression, x: Expression, M: Expression) -
     return problem.square(x - v + w, None) + apply("multiply", 2 * M, v + w)
 
 
+def _indicator(problem: _Rewriter, node: Expression, r: Expression, e: Expression) -> Expression:
+    """0, with rows r <= 0 and e == 0"""
+    problem.result.inequalities += [(None, r)] if r.size else []
+    problem.result.equalities += [(None, e)] if e.size else []
+    return Constant(0.0)
+
+
+def _suppfunc(
+    problem: _Rewriter, node: Expression, y: Expression, G: Expression, h: Expression, A: Expression, b: Expression
+) -> Expression:
+    """h'z + b'v with G'z + A'v = y, z >= 0: the dual of the supremum"""
+    row: Expression = -y
+    value: Expression = Constant(0.0)
+    for M, right, nonneg in ((G, h, True), (A, b, False)):
+        if right.size:
+            weights = problem.fresh("weight", right.shape, nonneg=nonneg)
+            row, value = row + M.T @ weights, value + right @ weights
+    problem.result.equalities.append((None, row))
+    return value
+
+
 EPIGRAPHS: dict[str, Callable[..., Expression]] = {
     "abs": _abs,
     "max": _max,
@@ -251,6 +299,8 @@ EPIGRAPHS: dict[str, Callable[..., Expression]] = {
     "cummax": _cummax,
     "sum_largest": _sum_largest,
     "dotsort": _dotsort,
+    "indicator": _indicator,
+    "suppfunc": _suppfunc,
     "square": _square,
     "quad_form": _quad_form,
     "huber": _huber,

@@ -11,6 +11,7 @@ The way home is trivial here as well: rows keep their order and their names.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,7 +26,7 @@ from ..dsl.expression import Constant, Expression
 from ..dsl.leaves import Variable
 from ..dsl.walk import postorder
 from .expand import Expanded
-from .factors import ONE, Affine, Entries, Factor, Fixed, Floats, Index, diagonal, fixed, identity, selection, total
+from .factors import ONE, Affine, Entries, Factor, Fixed, Floats, Index, diagonal, fixed, identity, scaling, selection, total
 from .linear import MATRICES, MOVES, positions
 from .program import Builder, Functions, Program
 
@@ -204,11 +205,13 @@ class _Reader:
 
     def _multiply(self, coefficient: Expression) -> Factor:
         if isinstance(coefficient, Constant):
-            return fixed(sparse.diags_array(coefficient.value.reshape(-1), format="csr"))
+            return scaling(coefficient.value.reshape(-1))
         return diagonal(*self._flat(coefficient))
 
     def _matmul(self, coefficient: Expression, argument: Expression, on_left: bool) -> Factor:
         """The matrix of X -> P @ X, or X -> X @ P, on entries in C order; found by following every product P_ij X_jk."""
+        if isinstance(coefficient, Constant) and coefficient.ndim < 3:
+            return _constant_product(coefficient, argument.shape, on_left)
         operands = (coefficient, argument) if on_left else (argument, coefficient)
         places = [np.arange(o.size).reshape(o.shape) for o in operands]
         left = places[0] if operands[0].ndim > 1 else places[0][None, :]
@@ -238,6 +241,8 @@ class _Reader:
         """The matrix between the vectors of E, one after the other: P on the diagonal for each of them, or each one's own."""
         n = P.shape[-1]
         count = size // n if n else 0
+        if isinstance(P, Constant) and P.sparse is not None and count == 1:
+            return fixed((P.sparse + P.sparse.T) / 2)
         if isinstance(P, Constant):
             symmetric = np.broadcast_to((P.value + np.swapaxes(P.value, -1, -2)) / 2, (count, n, n))
             return fixed(sparse.block_diag(list(symmetric)) if count else sparse.csr_array((0, 0)))
@@ -260,6 +265,21 @@ class _Reader:
                 source = move[source]
             node = node.args[0]
         return self.builder.lower(node), source, weight
+
+
+def _constant_product(coefficient: Constant, shape: Shape, on_left: bool) -> Fixed:
+    """X -> P @ X is I ⊗ P ⊗ I, with an identity for the stack and one for the columns of X; X -> X @ P is I ⊗ P'."""
+    array = coefficient.value if coefficient.sparse is None else coefficient.sparse
+    P = fixed(array if coefficient.ndim == 2 else array[None, :] if on_left else array[:, None])
+    if not on_left:
+        return _repeated(P.T, math.prod(shape[:-1]), 1)
+    return _repeated(P, math.prod(shape[:-2]), shape[-1] if len(shape) > 1 else 1)
+
+
+def _repeated(P: Fixed, before: int, after: int) -> Fixed:
+    """I ⊗ P ⊗ I, with identities of these sizes."""
+    matrix = P.matrix if after == 1 else sparse.kron(P.matrix, sparse.eye_array(after))
+    return Fixed(sparse.csr_array(matrix if before == 1 else sparse.kron(sparse.eye_array(before), matrix)))
 
 
 def _is_zero(node: Expression) -> bool:

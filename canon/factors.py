@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class Fixed:
     def T(self) -> Fixed:
         return Fixed(self.matrix.T.tocsr())
 
-    @property
+    @cached_property
     def identity(self) -> bool:
         M = self.matrix
         n, m = M.shape
@@ -131,13 +132,13 @@ def transposed(term: Term) -> Term:
 
 def merge(left: Factor, right: Factor) -> Factor | None:
     """left @ right as one factor, or None where that is neither constant nor made of single parameter entries."""
+    if isinstance(left, Fixed) and left.identity:
+        return right
+    if isinstance(right, Fixed) and right.identity:
+        return left
     if isinstance(left, Fixed):
-        if left.identity:
-            return right
         return Fixed(left.matrix @ right.matrix) if isinstance(right, Fixed) else _fixed_entries(left, right)
     if isinstance(right, Fixed):
-        if right.identity:
-            return left
         transpose = _fixed_entries(right.T, left.T)
         return None if transpose is None else transpose.T
     return None
@@ -159,18 +160,32 @@ def _fixed_entries(left: Fixed, right: Entries) -> Entries | None:
 
 def fixed(matrix: object) -> Fixed:
     """A constant factor from anything scipy can read; vectors become columns."""
-    if isinstance(matrix, np.ndarray) and matrix.ndim == 1:
-        matrix = matrix[:, None]
-    return Fixed(sparse.csr_array(matrix))
+    if not isinstance(matrix, np.ndarray):
+        return Fixed(sparse.csr_array(matrix))
+    array = matrix[:, None] if matrix.ndim == 1 else matrix
+    rows, cols = np.nonzero(array)
+    return Fixed(by_rows(rows, cols, array[rows, cols], array.shape))
 
 
 def selection(source: Index, size: int) -> Fixed:
     """The matrix S with (S v)_i = v[source_i], or 0 where source_i is -1."""
-    kept = source >= 0
-    ends = np.concatenate([[0], np.cumsum(kept)])
-    return Fixed(sparse.csr_array((np.ones(ends[-1]), source[kept], ends), shape=(len(source), size)))
+    kept = np.flatnonzero(source >= 0)
+    return Fixed(by_rows(kept, source[kept], np.ones(len(kept)), (len(source), size)))
 
 
+def scaling(values: Floats) -> Fixed:
+    """diag(values)."""
+    at = np.flatnonzero(values)
+    return Fixed(by_rows(at, at, values[at], (len(values), len(values))))
+
+
+def by_rows(rows: Index, cols: Index, data: Floats, shape: tuple[int, int]) -> sparse.csr_array:
+    """A matrix of entries that are sorted by rows, each position once: what SciPy would find out again, at some cost."""
+    ends = np.searchsorted(rows, np.arange(shape[0] + 1))
+    return sparse.csr_array((data, cols, ends), shape=shape)
+
+
+@lru_cache(maxsize=64)  # sums ask for the same ones again and again
 def identity(size: int) -> Fixed:
     at = np.arange(size + 1)
     return Fixed(sparse.csr_array((np.ones(size), at[:-1], at), shape=(size, size)))

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from ..dsl.expression import Expression
-from .factors import Fixed, Index, identity, selection
+from .factors import Fixed, Index, by_rows, identity, selection
 
 
 def positions(node: Expression) -> Index:
@@ -35,8 +35,8 @@ def _sum(node: Expression) -> list[Fixed]:
     shape = node.args[0].shape
     kept = tuple(1 if node.data["axis"] is None or i in node.data["axis"] else size for i, size in enumerate(shape))
     row = np.broadcast_to(np.arange(node.size).reshape(kept), shape).reshape(-1)
-    size = node.args[0].size
-    return [Fixed(sparse.csr_array((np.ones(size), (row, np.arange(size))), shape=(node.size, size)))]
+    order, size = np.argsort(row, kind="stable"), node.args[0].size
+    return [Fixed(by_rows(row[order], order, np.ones(size), (node.size, size)))]
 
 
 def _concatenate(node: Expression) -> list[Fixed]:

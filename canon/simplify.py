@@ -20,7 +20,7 @@ from scipy import sparse
 
 from ..dsl.keys import Frozen
 from .blocks import Block
-from .factors import Floats, Index, selection
+from .factors import Floats, Index, by_rows, fixed, selection
 from .param_qp import Gates, Multiplier, ParamQP
 
 
@@ -106,18 +106,17 @@ def _constant_entries(h: Block, rows: Index) -> Floats:
 
 def _bound(h: Block, side: _Side, declared: Block) -> Block | None:
     """The side as a column over all variables; what no row bounds keeps the declared value."""
+    if not len(side.rows):
+        return None if declared.fixed and np.isinf(declared.constant.toarray()).all() else declared
     n = declared.shape[0]
     rest = np.setdiff1d(np.arange(n), side.variables)
-    ones = np.ones(len(rest))
-    own = declared.times(sparse.csr_array((ones, (rest, rest)), shape=(n, n)))
-    if not len(side.rows) and own.fixed and np.isinf(own.constant.toarray()).all():
-        return None
+    own = declared.times(by_rows(rest, rest, np.ones(len(rest)), (n, n)))
     placed = h.times(sparse.csr_array((1 / side.a, (side.variables, side.rows)), shape=(n, h.shape[0])))
     return Block(sparse.csr_array(own.constant + placed.constant), own.entries + placed.entries, own.products + placed.products)
 
 
 def _nothing(n: int, absent: float) -> Block:
-    return Block(sparse.csr_array(np.full((n, 1), absent)))
+    return Block(fixed(np.full(n, absent)).matrix)
 
 
 def _open(gate: Block | None) -> Block | None:

@@ -24,7 +24,7 @@ from ..dsl.leaves import Parameter
 from ..dsl.problem import Problem
 from .blocks import Block, BlockBuilder, Gram
 from .extract import Column, Extracted, Quadratic, Row
-from .factors import ONE, Affine, Entries, Factor, Fixed, Term, chain, fixed, identity, transposed
+from .factors import ONE, Affine, Entries, Factor, Fixed, Term, chain, fixed, identity, scaling, transposed
 from .param_qp import Assumption, Check, Gates, Input, Multiplier, ParamQP, Retrieved
 
 
@@ -179,7 +179,7 @@ def _diagonal(weight: Factor, size: int) -> Factor:
     """A row of weights as a diagonal matrix; each is repeated for the entries of the vector that it weighs."""
     each = size // weight.shape[1] if weight.shape[1] else 0
     if isinstance(weight, Fixed):
-        return fixed(sparse.diags_array(np.repeat(weight.matrix.toarray()[0], each)))
+        return scaling(np.repeat(weight.matrix.toarray()[0], each))
     at = (weight.cols[:, None] * each + np.arange(each)).reshape(-1)
     return Entries(weight.slot, at, at, np.repeat(weight.source, each), np.repeat(weight.weight, each), (size, size))
 

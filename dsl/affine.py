@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from .axes import matrix, normalized
 from .curvature import Form
 from .diagnostics import shape_error
-from .expression import Expression, apply, matrix, normalized, wrap
+from .expression import Expression, Order, apply, wrap
 from .of_data import assume
 
 Axis = int | tuple[int, ...] | None
@@ -124,19 +125,19 @@ def psd_wrap(x: Any) -> Expression:
 # Shapes
 
 
-def reshape(x: Any, shape: int | tuple[int, ...]) -> Expression:
-    """The same entries, in C order, in another shape; one dimension may be -1."""
-    return wrap(x).reshape(shape)
+def reshape(x: Any, shape: int | tuple[int, ...], order: Order = "C") -> Expression:
+    """The same entries in another shape; one dimension may be -1. In C order: rows one after the other; "F": columns."""
+    return wrap(x).reshape(shape, order=order)
 
 
-def flatten(x: Any) -> Expression:
-    """All entries in C order, as a vector."""
-    return wrap(x).flatten()
+def flatten(x: Any, order: Order = "C") -> Expression:
+    """All entries as a vector: rows one after the other; with order "F" columns."""
+    return wrap(x).flatten(order)
 
 
-def vec(x: Any) -> Expression:
-    """All entries in C order, as a vector: rows one after the other."""
-    return wrap(x).flatten()
+def vec(x: Any, order: Order = "C") -> Expression:
+    """All entries as a vector: rows one after the other; with order "F" columns."""
+    return wrap(x).flatten(order)
 
 
 def deep_flatten(x: Any) -> Expression:
@@ -276,8 +277,8 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[Expressi
     if isinstance(sections, int) and (sections < 1 or size % sections):
         why = f"{size} entries do not make {sections} parts of equal length"
         raise shape_error("parts that are not equal", why, "give the indices before which to cut: [2, 5]", x, code="S08")
-    cuts = range(size // sections, size, size // sections) if isinstance(sections, int) else sections
-    ends = [0, *cuts, size] if size or not isinstance(sections, int) else [0] * (sections + 1)
+    cuts = [i * size // sections for i in range(1, sections)] if isinstance(sections, int) else sections
+    ends = [0, *cuts, size]
     before = (slice(None),) * direction
     return [x[(*before, slice(start, end))] for start, end in pairwise(ends)]
 
@@ -285,9 +286,11 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[Expressi
 # Joining
 
 
-def concatenate(parts: Sequence[Any], axis: int = 0) -> Expression:
-    """Join along an existing axis."""
+def concatenate(parts: Sequence[Any], axis: int | None = 0) -> Expression:
+    """Join along an existing axis; all entries in C order, as a vector, if None."""
     expressions = _parts(parts)
+    if axis is None:
+        expressions, axis = [part.flatten() for part in expressions], 0
     (direction,) = normalized(axis, expressions[0]) or (0,)
     return apply("concatenate", *expressions, axis=direction)
 

@@ -20,6 +20,8 @@ from .curvature import AFFINE, CONCAVE, CONVEX, UNKNOWN, Curvature, Form
 from .sign import NONNEG, Sign
 from .sign import UNKNOWN as ANY_SIGN
 
+HOLDS = 1e-6  # by how much a solution may miss what an indicator asks, and have it
+
 Shape = tuple[int, ...]
 Array = NDArray[np.float64]
 Data = Mapping[str, Any]
@@ -82,6 +84,10 @@ def reduced(shape: Shape, axis: tuple[int, ...] | None, keepdims: bool) -> Shape
     if keepdims:
         return tuple(1 if i in axes else size for i, size in enumerate(shape))
     return tuple(size for i, size in enumerate(shape) if i not in axes)
+
+
+def _scalar(shapes: Sequence[Shape], data: Data) -> Shape:
+    return ()
 
 
 def _reduced(shapes: Sequence[Shape], data: Data) -> Shape:
@@ -226,6 +232,12 @@ def _power_sign(arguments: Sequence[Fact], data: Data) -> Sign:
     return Sign(even or arguments[0].sign.nonneg, data["exponent"] % 2 == 1 and arguments[0].sign.nonpos)
 
 
+def _support_sign(arguments: Sequence[Fact], data: Data) -> Sign:
+    """Nonnegative where zero is known to be in the set."""
+    _, _, h, _, b = arguments
+    return Sign(nonneg=h.sign.nonneg and b.sign.nonneg and b.sign.nonpos)
+
+
 def _quad_form_sign(arguments: Sequence[Fact], data: Data) -> Sign:
     definite: Sign = data["definite"]
     return definite
@@ -287,6 +299,10 @@ def _dotsort_value(x: Array, w: Array) -> Array:
     return np.asarray(np.sort(x) @ np.sort(np.pad(w, (0, x.size - w.size))))
 
 
+def _indicator_value(r: Array, e: Array) -> Array:
+    return np.asarray(0.0 if (r <= HOLDS).all() and (np.abs(e) <= HOLDS).all() else np.inf)
+
+
 def _cumsum_value(x: Array, axis: int) -> Array:
     return np.asarray(np.cumsum(x, axis=axis))
 
@@ -344,6 +360,9 @@ _TABLE = (
     Atom("cummax", Form.PIECEWISE, _same, _inherit, lambda x, axis: np.maximum.accumulate(x, axis), _convex),
     Atom("sum_largest", Form.PIECEWISE, _nonempty, _inherit, _sum_largest_value, _convex, _in_the_first),
     Atom("dotsort", Form.PIECEWISE, _sorted_product, _product, _dotsort_value, _convex, _coefficient),
+    # Of polyhedra: indicator(r, e) of r <= 0 and e == 0, suppfunc(y, G, h, A, b) of Gx <= h and Ax = b
+    Atom("indicator", Form.PIECEWISE, _scalar, _nonneg, _indicator_value, _convex, _in_the_first),
+    Atom("suppfunc", Form.PIECEWISE, _scalar, _support_sign, None, _convex, _in_none),  # a linear program: see backends
     # Quadratic
     Atom("square", Form.QUADRATIC, _same, _nonneg, np.square, _convex, _even),
     Atom("huber", Form.QUADRATIC, _same, _nonneg, _huber_value, _convex, _even),

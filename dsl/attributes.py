@@ -169,9 +169,13 @@ def _pattern(kind: str, shape: Shape, given: Any) -> Flags | None:
 
 def _unknown(name: str, kind: str, allowed: tuple[str, ...]) -> DefinitionError:
     if name in NO_QP:
-        title = f"a {name} {kind.lower()} makes no quadratic program"
+        title = f"{_a(name)} {kind.lower()} makes no quadratic program"
         return definition_error("N06", title, NO_QP[name], MENDS[name], at=(name,), label=f"{name} cannot be declared")
     near = difflib.get_close_matches(name, allowed, 1)
     mend = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(allowed)}"
-    why = f"the attributes of {'an' if kind[0] in 'Aa' else 'a'} {kind.lower()} are {', '.join(allowed)}"
+    why = f"the attributes of {_a(kind.lower())} are {', '.join(allowed)}"
     return definition_error("N06", f"an unknown attribute {name!r}", why, mend, at=(name,), label=f"there is no {name}")
+
+
+def _a(word: str) -> str:
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"

@@ -57,6 +57,7 @@ CODES = {
     "U14": Code("Python's max, min, sorted", "They compare, and expressions have no order yet.", "max(x, 0)"),
     "U15": Code("assignment to an entry", "Expressions are formulas, not storage.", "x[0] = 1"),
     "U16": Code("an attribute of another library", "Expressions are formulas and hold no values.", "x.value"),
+    "U17": Code("a matrix inequality", "Semidefinite matrices to be chosen make a semidefinite program.", "X >> 0"),
     "N01": Code("a shape that is none", "Shapes are nonnegative integers.", "kr.Variable(2.5)"),
     "N02": Code("a constant that cannot be used", "Constants are real, known, and have no gradient.", "x + np.nan"),
     "N03": Code("a problem made of other things", "A problem is an objective and constraints.", "kr.Problem(kr.sum(x))"),

@@ -31,13 +31,19 @@ def no_constraint(given: Any, path: Sequence[int]) -> Diagnostic:
     """Something among the constraints that is none."""
     why = "constraints are relations between expressions: ==, <= or >="
     mend = "write a relation, such as x >= 0"
-    if isinstance(given, bool):
-        why = f"the comparison was decided by Python before the problem saw it: it is {given}"
+    if is_decided(given):
+        by, told = ("Python", f"it is {given}") if isinstance(given, bool) else ("NumPy or torch", "it holds the outcome")
+        why = f"the comparison was decided by {by} before the problem saw it: {told}"
         mend = "check that a variable takes part in it; leave it out, if it is about data only"
     elif isinstance(given, Expression):
         mend = f"say what it must be: {spoken(given)[0]} >= 0, or == 0"
     span = here()
     return Diagnostic("N03", "something that is no constraint", _entry(path) or span, "", _kind(given), why, mend)
+
+
+def is_decided(given: Any) -> bool:
+    """Whether this is a comparison of numbers: True, False, or an array or tensor of them."""
+    return isinstance(given, bool) or str(getattr(given, "dtype", "")).endswith("bool")
 
 
 def twice(name: str, first: Constraint, second: Constraint) -> Diagnostic:
@@ -83,7 +89,7 @@ def _kind(value: Any) -> str:
     """A value in a few words."""
     if isinstance(value, Expression):
         return "an expression, not a relation"
-    if value is None or isinstance(value, bool):
+    if value is None or (is_decided(value) and not getattr(value, "shape", ())):
         return f"this is {value}"
     shown = repr(value)
     return f"this is {type(value).__name__} {shown if len(shown) <= 40 else ''}".rstrip()

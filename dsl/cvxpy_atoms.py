@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from . import affine, of_data, piecewise, products, quadratic
+from . import affine, of_data, piecewise, products, quadratic, sets
+from .constraint import Constraint
 from .curvature import Form
 from .definite import definiteness, symmetric
 from .expression import Constant, Expression, reciprocal, wrap
@@ -166,6 +167,43 @@ def _quad_form(node: Any, x: Expression, P: Expression) -> Any:
     return quadratic.quad_form(x.flatten(), P).reshape(node.shape)
 
 
+RELATIONS = ("Equality", "Inequality", "Zero", "NonNeg", "NonPos")
+
+
+def is_relation(constraint: Any) -> bool:
+    """Whether this is an equality or inequality between expressions, and no cone."""
+    return type(constraint).__name__ in RELATIONS
+
+
+def related(constraint: Any, sides: list[Expression]) -> Constraint:
+    """A relation of cvxpy between its translated sides."""
+    relation = type(constraint).__name__
+    left, right = sides if len(sides) == 2 else (sides[0], Constant(0.0))
+    return left == right if relation in ("Equality", "Zero") else left >= right if relation == "NonNeg" else left <= right
+
+
+def _indicator(node: Any, *sides: Expression) -> Expression | Reason:
+    """Arguments are the sides of its constraints, one after the other."""
+    if not all(map(is_relation, node.args)):
+        return Reason("its set has constraints that are no equalities or inequalities between expressions")
+    waiting, made = list(sides), []
+    for constraint in node.args:
+        own, waiting = waiting[: len(constraint.args)], waiting[len(constraint.args) :]
+        made.append(related(constraint, own))
+    return sets.indicator(made)
+
+
+def _suppfunc(node: Any, y: Expression) -> Expression | Reason:
+    """cvxpy has the set as rows A x + b, zero or nonnegative; further columns of A are of variables that come with it."""
+    A, b, cones = node._parent.conic_repr_of_set()
+    if any(np.size(cones[kind]) if kind == "exp" else len(cones[kind]) for kind in ("soc", "psd", "exp")):
+        return Reason("its set is no polyhedron")
+    inside = np.isin(np.arange(b.size), cones["nonneg"])
+    rows = A.toarray()
+    blocks = (Constant(block) for block in (-rows[inside], b[inside], -rows[~inside], b[~inside]))
+    return sets.SupportFunction((y.size,), *blocks)(y.T.flatten())
+
+
 AFFINE_AND_CONVEX: Mapping[str, Builder] = {
     # Affine
     "AddExpression": _add,
@@ -219,6 +257,9 @@ AFFINE_AND_CONVEX: Mapping[str, Builder] = {
     "quad_over_lin": _quad_over_lin,
     "QuadForm": _quad_form,
     "huber": lambda node, x, M: quadratic.huber(x, M),
+    # Of sets
+    "indicator": _indicator,
+    "SuppFuncAtom": _suppfunc,
 }
 
 # Functions of data
@@ -295,9 +336,7 @@ REFUSED: Mapping[str, Reason] = {
     "cumprod": Reason("a running product is affine in none of its factors", OF_TORCH),
     "normcdf": Reason("it is neither convex nor concave", OF_TORCH),
     "perspective": Reason("the perspective of a quadratic is a second-order cone"),
-    "SuppFuncAtom": Reason("the support function of a set is a problem of its own", "state its dual as constraints"),
     "SymbolicQuadForm": Reason("it belongs inside cvxpy's own reductions", "write cp.quad_form(x, P)"),
-    "indicator": Reason("it stands for constraints", "list them among those of the problem"),
     "PartialProblem": Reason("it is a problem inside a problem", "state its objective and constraints in the outer one"),
     "CallbackParam": Reason("what a Python callback returns cannot be differentiated", OF_TORCH),
 }
@@ -335,7 +374,7 @@ def _signed(node: Any, args: list[Any]) -> list[Any]:
     """Beside an argument that is not affine, signs of data decide curvature: what cvxpy proves of them counts, where the rules here
     see less, and is checked at every call. Elsewhere it is not needed, and values that break it do no harm.
     """
-    if all(x.form <= Form.AFFINE for x in args):
+    if all(x.form <= Form.AFFINE for x in args) or kind(node) == "indicator":  # which has constraints for arguments
         return args
     return [_known_sign(original, x) for original, x in zip([*node.args, None], args, strict=False)]
 

@@ -59,9 +59,9 @@ def export(problem: Problem, values: Mapping[str, Any] | None = None) -> CvxpyMo
     ]
     for leaf, side in sides:  # infinite entries are absent
         if isinstance(side, Constant) and np.isinf(side.value).any():
-            at = np.nonzero(np.isfinite(side.value))
-            own, limit = known[leaf.key][at] if leaf.shape else known[leaf.key], side.value[at]
-            bounds += [own >= limit if side is leaf.lower else own <= limit] if limit.size else []
+            at = np.nonzero(np.isfinite(side.value).reshape(-1))[0]
+            own, limit = cp.vec(known[leaf.key], order="C"), side.value.reshape(-1)[at]
+            bounds += [own[at] >= limit if side is leaf.lower else own[at] <= limit] if limit.size else []
     head = cp.Minimize if problem.objective.sign > 0 else cp.Maximize
     stated = cp.Problem(head(cost), [*constraints.values(), *bounds])
     return CvxpyModel(stated, variables, parameters, constraints)
@@ -155,6 +155,15 @@ def _diagonal(node: Expression, x: Any) -> Any:
     return x[at + max(0, -offset), at + max(0, offset)]
 
 
+def _cumsum(node: Expression, x: Any) -> Any:
+    """A product with a triangle of ones: cvxpy 1.9.3 cannot take its own cumsum inside of a quad_form."""
+    if len(node.shape) > 2:
+        return cp.cumsum(x, axis=node.data["axis"])
+    axis = node.data["axis"]
+    before = np.tri(node.shape[axis])
+    return before @ x if axis == 0 else x @ before.T
+
+
 def _matmul(node: Expression, x: Any, y: Any) -> Any:
     left = cp.reshape(x, (1, x.shape[0]), order="C") if len(x.shape) == 1 else x
     right = cp.reshape(y, (y.shape[0], 1), order="C") if len(y.shape) == 1 else y
@@ -178,6 +187,16 @@ def _quad_form(node: Expression, x: Any, P: Any) -> Any:
     return cp.reshape(cp.hstack(rows), node.shape, order="C") if rows else np.zeros(node.shape)
 
 
+def _suppfunc(node: Expression, y: Any, *matrices: Any) -> Any:
+    """cvxpy's sets have no parameters."""
+    if not all(map(_plain, matrices)):
+        raise _not_expressible(node, "cvxpy has no support function of a parametric set", VALUES)
+    G, h, A, b = matrices
+    x = cp.Variable(G.shape[1])
+    rows = ([G @ x <= h] if h.size else []) + ([A @ x == b] if b.size else [])
+    return cp.suppfunc(x, rows)(y)
+
+
 def _transpose(node: Expression, x: Any) -> Any:
     axes = node.data["axes"]
     return x if axes == tuple(range(len(axes))) else cp.transpose(x, axes)
@@ -194,7 +213,7 @@ CVXPY: dict[str, Callable[..., Any]] = {
     "concatenate": lambda node, *xs: cp.concatenate(list(xs), axis=node.data["axis"]),
     "diag": lambda node, x: cp.diag(x, node.data["offset"]),
     "diagonal": _diagonal,
-    "cumsum": lambda node, x: cp.cumsum(x, axis=node.data["axis"]),
+    "cumsum": _cumsum,
     "multiply": lambda node, x, y: cp.multiply(x, y),
     "matmul": _matmul,
     "abs": lambda node, x: cp.abs(x),
@@ -206,6 +225,8 @@ CVXPY: dict[str, Callable[..., Any]] = {
     "cummax": lambda node, x: cp.cummax(x, axis=node.data["axis"]),
     "sum_largest": _sum_largest,
     "dotsort": lambda node, x, w: cp.dotsort(x, w),
+    "indicator": lambda node, r, e: cp.transforms.indicator([cp.Constant(0) >= r, cp.Constant(0) == e]),
+    "suppfunc": _suppfunc,
     "norm2": lambda node, x: cp.pnorm(x, 2, axis=_axis(node), keepdims=node.data["keepdims"]),
     "quad_form": _quad_form,
     "reciprocal": lambda node, x: 1 / x,

@@ -19,7 +19,7 @@ import numpy as np
 
 from .constraint import Constraint
 from .curvature import Form
-from .cvxpy_atoms import NORM, REFUSED, Reason, build, kind
+from .cvxpy_atoms import NORM, REFUSED, Reason, build, is_relation, kind, related
 from .diagnostics import DCPError, Diagnostic, ModelError, definition_error
 from .expression import Constant, Expression
 from .leaves import Parameter, Variable, is_name
@@ -89,7 +89,7 @@ def imported(problem: Any, build_problem: Callable[[Any, dict[str, Constraint]],
             free = (name for i in count(index) if (name := f"constraint{i}") not in labels and name not in constraints)
             constraints[label if label and label not in constraints else next(free)] = made
     reachable = postorder([cost, *(side for c in constraints.values() for side in (c.left, c.right))])
-    reader.refuse_norms(reachable)
+    reader.refuse_norms(postorder([*reachable, *reader.orphans]))
     reader.tell()
     objective = Maximize(cost) if _is(problem.objective, "Maximize") else Minimize(cost)
     objective.span = None
@@ -107,26 +107,26 @@ class Reader:
         self.constraints: dict[int, Constraint] = {}  # by cvxpy's ids of the constraint and of its dual variable
         self._made: dict[int, tuple[Any, str, Any]] = {}  # by identity, with the node, so that its identity stays taken
         self._findings: list[Diagnostic] = []
+        self.orphans: list[Expression] = []  # arguments of what was refused
         self._names: set[str] = set()
 
     def expression(self, root: Any, place: str) -> Expression:
         """``root`` in karush's language; zeros stand for what was refused, which ``tell`` reports."""
         for node in self._unread(root):
             args = [self._made[id(child)][-1] for child in _children(node)]
-            self._made[id(node)] = node, place, self._node(node, args, place)
+            made = self._node(node, args, place)
+            self._made[id(node)] = node, place, made
+            if isinstance(made, Reason):
+                self.orphans += [x for x in args if isinstance(x, Expression)]
         result = self._made[id(root)][-1]
         return result if isinstance(result, Expression) else Constant(np.zeros(root.shape))
 
     def constraint(self, constraint: Any, place: str) -> Constraint | None:
         """The constraint in karush's language, with the same sides and so the same multiplier."""
-        relation = type(constraint).__name__
-        if relation not in ("Equality", "Inequality", "Zero", "NonNeg", "NonPos"):
+        if not is_relation(constraint):
             self._refuse(constraint, Reason("constraints are equalities and inequalities between expressions"), place)
             return None
-        sides = [self.expression(side, place) for side in constraint.args]
-        left, right = sides if len(sides) == 2 else (sides[0], Constant(0.0))
-        made = left == right if relation in ("Equality", "Zero") else left >= right if relation == "NonNeg" else left <= right
-        made = replace(made, span=None)
+        made = replace(related(constraint, [self.expression(side, place) for side in constraint.args]), span=None)
         self.constraints.update((each.id, made) for each in (constraint, *constraint.dual_variables))
         return made
 
@@ -181,8 +181,9 @@ class Reader:
 
     def _leaf(self, node: Any) -> Expression | Reason:
         if type(node).__name__ == "Constant":
-            value = node.value.toarray() if hasattr(node.value, "toarray") else np.asarray(node.value)
-            return COMPLEX if np.iscomplexobj(value) else Constant(value.reshape(node.shape))
+            whole = node.value.shape == node.shape or not hasattr(node.value, "toarray")
+            value = node.value if whole else node.value.toarray().reshape(node.shape)
+            return COMPLEX if np.iscomplexobj(value) else Constant(value)
         if _is(node, "CallbackParam"):
             return REFUSED["CallbackParam"]
         if node.id not in self.leaves:
@@ -224,6 +225,8 @@ def _call() -> Span | Place | None:
 
 def _children(node: Any) -> list[Any]:
     """Arguments of a node. The threshold of huber is data to cvxpy, an argument here; what an indicator holds are constraints."""
+    if type(node).__name__ == "indicator":
+        return [side for constraint in node.args if is_relation(constraint) for side in constraint.args]
     args = [argument for argument in node.args if _is(argument, "Expression")]
     return [*args, node.M] if type(node).__name__ == "huber" else args
 

@@ -2,7 +2,8 @@
 
     PSD   declared; sums and nonnegative multiples of PSD; M @ P @ M.T for a PSD P, and M @ M.T; diag of nonnegative entries;
           elementwise and Kronecker products, inverses and transposes of PSD; S @ S of a symmetric S;
-          a constant whose eigenvalues are nonnegative relative to its size; NSD mirrored.
+          a constant whose eigenvalues are nonnegative relative to its size, a sparse one also if its diagonal outweighs the rest
+          of every row; NSD mirrored.
 
 The answer is a ``Sign``: nonneg means PSD, nonpos NSD. Of a stack of matrices it holds for each of them.
 """
@@ -38,7 +39,10 @@ def definiteness(P: Expression) -> Sign:
 
 def symmetric(P: Expression) -> bool:
     """Whether the matrix is known to equal its transpose."""
-    value, attributes = constant(P), getattr(P, "attributes", None)
+    stored, attributes = getattr(P, "sparse", None), getattr(P, "attributes", None)
+    if stored is not None:
+        return bool(abs(stored - stored.T).max() <= ROUNDING * abs(stored).max()) if P.size else True
+    value = constant(P)
     if value is not None:
         scale = np.abs(value).max(initial=0.0)
         return bool(np.abs(value - np.swapaxes(value, -1, -2)).max(initial=0.0) <= ROUNDING * scale)
@@ -56,6 +60,9 @@ def _square(P: Expression) -> bool:
 
 
 def _rule(P: Expression, known: Mapping[int, Sign]) -> Sign:
+    dominant = _of_sparse(P)
+    if dominant.nonneg or dominant.nonpos:
+        return dominant
     value = constant(P)
     if value is not None:
         return _of_constant(value)
@@ -96,6 +103,17 @@ def _of_constant(value: NDArray[np.float64]) -> Sign:
     return Sign(bool((eigenvalues >= -size).all()), bool((eigenvalues <= size).all()))
 
 
+def _of_sparse(P: Expression) -> Sign:
+    """What Gershgorin's discs say of a sparse constant: no entry of a row outweighs its diagonal. Eigenvalues cost n³."""
+    stored = getattr(P, "sparse", None)
+    if stored is None or not np.isfinite(stored.data).all():
+        return INDEFINITE
+    H = (stored + stored.T) / 2
+    diagonal = H.diagonal()
+    rest = abs(H).sum(axis=1).reshape(-1) - np.abs(diagonal)
+    return Sign(bool((diagonal >= rest).all()), bool((-diagonal >= rest).all()))
+
+
 def _of_attributes(attributes: Attributes) -> Sign:
     entries = attributes.sign if attributes.diag else INDEFINITE
     return Sign(attributes.PSD or entries.nonneg, attributes.NSD or entries.nonpos)
@@ -111,43 +129,62 @@ def _uniform(factor: Expression) -> bool:
 
 
 def _congruence(P: Expression, known: Mapping[int, Sign]) -> Sign:
-    """M @ ... @ C @ ... @ M.T: as definite as C; PSD where nothing, or the square of a symmetric matrix, stands between."""
-    chain, sign = [], NONNEG
-    for factor in _chain(P):
-        scales, bare = peeled(factor)  # numbers may stand anywhere: 0.5 * L @ L.T is (0.5 * L) @ L.T
-        chain.append(bare)
-        for scale in scales:
-            sign = sign * (sign_of(np.asarray(scale)) if isinstance(scale, float) else scale.sign)
-    while len(chain) > 1 and _transposes(chain[0], chain[-1]):
+    """M @ ... @ C @ ... @ M.T: as definite as C; PSD where nothing stands between. A symmetric M is its own transpose."""
+    chain, scales = _chain(P)
+    sign = _of_scales(scales)
+    while len(chain) > 1 and _transposes(*chain[0], *chain[-1]):
         chain = chain[1:-1]
-    if len(chain) == 2 and same(*chain) and symmetric(chain[0]):
-        return sign
-    return sign if not chain else sign * known.get(id(chain[0]), INDEFINITE) if len(chain) == 1 else INDEFINITE
+    if len(chain) > 1:
+        return INDEFINITE
+    return sign if not chain else sign * known.get(id(chain[0][0]), INDEFINITE)
 
 
-def _chain(P: Expression) -> list[Expression]:
-    """The factors of a product of matrices, however it is bracketed."""
-    found, waiting = [], [P]
+def _chain(P: Expression) -> tuple[list[tuple[Expression, bool]], list[Expression | float]]:
+    """The factors of a product of matrices, however it is bracketed: each with whether it is transposed; and numbers, which may
+    stand anywhere: 0.5 * L @ L.T is (0.5 * L) @ L.T, and (A @ B).T is B.T @ A.T.
+    """
+    found: list[tuple[Expression, bool]] = []
+    numbers: list[Expression | float] = []
+    waiting = [(P, False)]
     while waiting:
-        node = waiting.pop()
+        node, turned = waiting.pop()
+        scales, node = peeled(node)
+        numbers += scales
         if node.atom is not None and node.atom.name == "matmul" and all(argument.ndim > 1 for argument in node.args):
-            waiting += [node.args[1], node.args[0]]
+            waiting += [(argument, turned) for argument in (node.args if turned else node.args[::-1])]
+        elif _turns_matrices(node):
+            waiting.append((node.args[0], not turned))
         else:
-            found.append(node)
-    return found
+            found.append((node, turned))
+    return found, numbers
 
 
-def _transposes(left: Expression, right: Expression) -> bool:
-    pairs = ((left, right), (right, left))
-    return any(_turns_matrices(a) and same(a.args[0], b) for a, b in pairs) or _constants_transposed(left, right)
+def _of_scales(scales: list[Expression | float]) -> Sign:
+    """The sign of a product of numbers; what stands there twice is a square."""
+    sign, waiting = NONNEG, list(scales)
+    while waiting:
+        scale = waiting.pop()
+        twin = next((i for i, other in enumerate(waiting) if _same_number(scale, other)), None)
+        if twin is not None:
+            waiting.pop(twin)
+        else:
+            sign = sign * (sign_of(np.asarray(scale)) if isinstance(scale, float) else scale.sign)
+    return sign
 
 
-def _constants_transposed(left: Expression, right: Expression) -> bool:
+def _same_number(first: Expression | float, second: Expression | float) -> bool:
+    if isinstance(first, float) or isinstance(second, float):
+        return isinstance(first, float) and first == second
+    return same(first, second)
+
+
+def _transposes(left: Expression, left_turned: bool, right: Expression, right_turned: bool) -> bool:
+    """Whether the outer factors of a chain are each other's transpose."""
     first, second = constant(left), constant(right)
-    if first is None or second is None:
-        return False
-    turned = np.swapaxes(second, -1, -2)
-    return first.shape == turned.shape and bool((first == turned).all())
+    if first is not None and second is not None:
+        second = second if left_turned != right_turned else np.swapaxes(second, -1, -2)
+        return first.shape == second.shape and bool((first == second).all())
+    return same(left, right) and (left_turned != right_turned or symmetric(left))
 
 
 def _turns_matrices(P: Expression) -> bool:

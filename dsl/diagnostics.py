@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from .printing import text
 from .render import Mark, message
-from .source import argument, names, sides, spoken
+from .source import argument, bracketed, names, sides, spoken
 from .span import Place, Span, here
 
 if TYPE_CHECKING:  # expressions complain with this module
@@ -148,8 +148,10 @@ def shape_error(title: str, why: str, mend: str, *parts: Expression, code: str =
     span = here()
     said = sides(span, *parts)
     for index, name in enumerate(said):
-        mend = mend.replace(f"{{{index}}}.T", name[:-2] if name.endswith(".T") else f"{{{index}}}.T")
-        mend = mend.replace(f"{{{index}}}", name)
+        slot, tight = f"{{{index}}}", bracketed(name)
+        mend = mend.replace(f"{slot}.T", name[:-2] if name.endswith(".T") else f"{tight}.T")
+        mend = mend.replace(f"{slot} @", f"{tight} @").replace(f"@ {slot}", f"@ {tight}")
+        mend = mend.replace(f"{slot}[", f"{tight}[").replace(slot, name)
     label = ", ".join(f"{_brief(name)} has shape {part.shape}" for name, part in zip(said, parts, strict=True))
     return ShapeError(Diagnostic(code, title, span, "", label, why, mend, declarations(parts, span)))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from . import curvature as curvature_module
 from . import squares, usage
 from .atoms import ATOMS, Atom, MismatchError, Shape
+from .axes import matrix, normalized
 from .constraint import Constraint
 from .curvature import AFFINE, Curvature, Form
 from .definite import definiteness, symmetric
 from .diagnostics import shape_error
 from .display import Shown, leaf_latex
-from .foreign import TORCH, UFUNCS, as_array
+from .foreign import TORCH, UFUNCS, as_array, as_sparse
+from .idioms import shown
 from .keys import Key
 from .latex import latex
 from .printing import constant_text, text
@@ -32,6 +34,9 @@ from .questions import Asked
 from .refused import Refused
 from .sign import Sign, sign_of
 from .span import Span, here
+from .walk import same
+
+Order = Literal["C", "F"]
 
 
 class Expression(Shown, Asked, Refused):
@@ -57,7 +62,7 @@ class Expression(Shown, Asked, Refused):
     @property
     def size(self) -> int:
         """Number of entries."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     @property
     def T(self) -> Expression:
@@ -145,10 +150,7 @@ class Expression(Shown, Asked, Refused):
             frozen = Key.of(key)
             shape = np.empty(self.shape, dtype=bool)[frozen.value].shape
         except (IndexError, TypeError, ValueError) as error:
-            mend = "indices follow NumPy: integers, slices, masks, integer arrays, ... and None"
-            if "out of bounds" in str(error):
-                mend = "the last entry is {0}[-1]"
-            raise shape_error("an index that does not fit", str(error), mend, self, code="S04") from None
+            raise usage.index(self, error) from None
         return apply("index", self, key=frozen, shape=shape)
 
     # Methods with NumPy's names
@@ -170,22 +172,22 @@ class Expression(Shown, Asked, Refused):
         """Smallest entry over ``axis`` (all of them if None). Concave."""
         return -(-self).max(axis, keepdims)
 
-    def reshape(self, *shape: int | tuple[int, ...]) -> Expression:
-        """The same entries, in C order, in another shape; one dimension may be -1."""
+    def reshape(self, *shape: int | tuple[int, ...], order: Order = "C") -> Expression:
+        """The same entries in another shape; one dimension may be -1. In C order: rows one after the other; "F": columns."""
         target: Any = shape[0] if len(shape) == 1 else shape
+        if order not in ("C", "F"):
+            raise usage.no_order(self, order)
         try:
-            fitted = np.empty(self.shape, dtype=bool).reshape(target).shape
+            fitted = np.empty(self.shape, dtype=bool).reshape(target, order=order).shape
         except (ValueError, TypeError) as error:
-            why = f"a reshape keeps the number of entries, here {self.size}: {error}"
-            if isinstance(target, tuple) and all(isinstance(size, int) and size >= 0 for size in target):
-                why = f"a reshape keeps the number of entries: {self.size} do not fill {math.prod(target)}"
-            mend = "give one dimension as -1 to have it computed"
-            raise shape_error(f"shape {self.shape} cannot become {target}", why, mend, self, code="S06") from None
+            raise usage.reshaped(self, target, error) from None
+        if order == "F":  # columns are the rows of the transpose
+            return self.T.reshape(fitted[::-1]).T
         return apply("reshape", self, shape=fitted)
 
-    def flatten(self) -> Expression:
-        """All entries in C order, as a vector."""
-        return self.reshape(-1)
+    def flatten(self, order: Order = "C") -> Expression:
+        """All entries as a vector: rows one after the other; with order "F" columns."""
+        return self.reshape(-1, order=order)
 
     def ptp(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Expression:
         """Largest minus smallest entry over ``axis`` (all of them if None). Convex, nonnegative."""
@@ -248,23 +250,45 @@ class Operation(Expression):
 
 
 class Constant(Expression):
-    """A number or array, float64. Accepts NumPy arrays, Python numbers, lists, SciPy sparse matrices and torch tensors."""
+    """A number or array, float64. Accepts NumPy arrays, Python numbers, lists, SciPy sparse matrices and torch tensors.
 
-    __slots__ = ("_value",)
+    ``sparse``: a sparse matrix as it was given, by rows; None for all others. In products it is never written out.
+    """
+
+    __slots__ = ("_value", "sparse")
+    sparse: Any
 
     def __init__(self, value: Any) -> None:
-        array = as_array(value)
-        array.setflags(write=False)
-        self._value = array
-        start(self, array.shape, sign_of(array), Form.CONSTANT)
+        self.sparse = as_sparse(value)
+        self._value: NDArray[np.float64] | None = None
+        if self.sparse is not None:
+            start(self, self.sparse.shape, sign_of(self.sparse.data), Form.CONSTANT)
+        else:
+            self._value = as_array(value)
+            self._value.setflags(write=False)
+            start(self, self._value.shape, sign_of(self._value), Form.CONSTANT)
 
     @property
     def value(self) -> NDArray[np.float64]:
         """The array itself, read-only."""
+        if self._value is None:
+            whole = np.asarray(self.sparse.toarray())
+            whole.setflags(write=False)
+            self._value = whole
         return self._value
 
+    @value.setter
+    def value(self, given: Any) -> NoReturn:
+        raise usage.stored(self)
+
+    @property
+    def T(self) -> Expression:
+        """The transpose: all axes reversed."""
+        return super().T if self.sparse is None else Constant(self.sparse.T)
+
     def label(self, names: Mapping[str, str]) -> str:
-        return constant_text(self._value)
+        value = shown(self)
+        return f"const{self.shape}" if value is None else constant_text(value)
 
 
 # Building nodes
@@ -330,17 +354,8 @@ def broadcast(*arguments: Any) -> tuple[Expression, ...]:
         shape = np.broadcast_shapes(*(argument.shape for argument in args))
     except ValueError:
         why = "aligned from the right, dimensions must be equal, or one of them 1"
-        raise shape_error("shapes that do not broadcast", why, _spreading([a.shape for a in args]), *args) from None
+        raise shape_error("shapes that do not broadcast", why, usage.spreading([a.shape for a in args]), *args) from None
     return tuple(a if a.shape == shape else apply("broadcast_to", a, shape=shape) for a in args)
-
-
-def _spreading(shapes: Sequence[Shape]) -> str:
-    """How shapes could be made to broadcast; {0} and {1} stand for the parts."""
-    if len(shapes) == 2:
-        for index, (vector, other) in enumerate((shapes, shapes[::-1])):
-            if len(vector) == 1 and len(other) == 2 and vector[0] == other[0]:
-                return f"write {{{index}}}[:, None], if it has an entry for every row"
-    return "give both the same shape, or reshape one of them"
 
 
 def product(left: Expression, right: Expression) -> Expression:
@@ -356,6 +371,8 @@ def multiplied(left: Expression, right: Expression) -> Expression:
         found = squares.elementwise(left, right)
         if found is not None:
             return scaled(found.scales, squared(found.x))
+    if left.form is right.form is Form.CONSTANT and left.ndim < 2 and same(left, right):  # of matrices definiteness would be lost
+        return squared(left)
     return elementwise("multiply", left, right)
 
 
@@ -372,6 +389,8 @@ def matrix_product(left: Expression, right: Expression) -> Expression:
                 total = apply("quad_form", found.x if left.ndim == 1 else found.x.flatten(), found.P, definite=known)
         if found is not None and total is not None:
             return scaled(found.scales, total if left.ndim == 1 else total.reshape(1, 1))
+    if left.form is right.form is Form.CONSTANT and left.ndim == 1 and same(left, right):
+        return squared(left).sum()
     return apply("matmul", left, right)
 
 
@@ -408,26 +427,6 @@ def wrap(value: Any) -> Expression:
     if isinstance(value, Constraint):
         raise usage.inside(value)
     return Constant(value)
-
-
-def normalized(axis: int | tuple[int, ...] | None, expression: Expression) -> tuple[int, ...] | None:
-    """Axes as a sorted tuple of nonnegative integers."""
-    if axis is None:
-        return None
-    axes = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
-    if not all(isinstance(a, int | np.integer) for a in axes) or any(not -expression.ndim <= a < expression.ndim for a in axes):
-        last = expression.ndim - 1
-        why = "a scalar has no axes" if last < 0 else f"shape {expression.shape} has axis 0{f' to {last}' if last else ' only'}"
-        raise shape_error(f"axis {axis} does not exist", why, "leave axis out to take all entries", expression, code="S05")
-    return tuple(sorted({a % expression.ndim for a in axes}))
-
-
-def matrix(expression: Expression, name: str) -> Expression:
-    """The expression, if it is a matrix."""
-    if expression.ndim != 2:
-        why = f"a matrix has two dimensions; got {expression.ndim}"
-        raise shape_error(f"{name} needs a matrix", why, "kr.diag makes a matrix of a vector", expression, code="S08")
-    return expression
 
 
 def start(leaf: Expression, shape: Shape, sign: Sign, form: Form) -> None:

@@ -37,6 +37,17 @@ def as_array(value: Any) -> NDArray[np.float64]:
     return array
 
 
+def as_sparse(value: Any) -> Any:
+    """A float64 copy of a sparse matrix, by rows; None where the constant is anything else."""
+    if not hasattr(value, "tocsr") or len(value.shape) != 2:
+        return None
+    rows = value.tocsr(copy=True)
+    rows.data = as_array(rows.data)
+    rows.sum_duplicates()
+    rows.eliminate_zeros()
+    return rows
+
+
 # torch's names of what NumPy calls otherwise.
 TORCH = {"sub": "subtract", "mul": "multiply", "div": "divide", "true_divide": "divide", "neg": "negative", "abs": "absolute"}
 TORCH |= {"eq": "equal", "le": "less_equal", "ge": "greater_equal", "lt": "less", "gt": "greater", "ne": "not_equal"}

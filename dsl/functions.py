@@ -3,6 +3,7 @@
     affine      sums, and what only moves entries          products    one factor is free of variables
     piecewise   piecewise linear                           quadratic   squares, forms, variances
     of_data     coefficients of any kind                   beyond      refused of variables, with the reason
+    sets        of what constraints describe
 
 Functions that are not atoms are written there in terms of atoms, so that no later stage needs to know them.
 """
@@ -113,3 +114,5 @@ from .quadratic import quad_over_lin as quad_over_lin
 from .quadratic import square as square
 from .quadratic import sum_squares as sum_squares
 from .quadratic import var as var
+from .sets import indicator as indicator
+from .sets import suppfunc as suppfunc

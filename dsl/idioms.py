@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # expressions print themselves with this module
     from .expression import Expression
 
 
+LARGE = 10_000  # entries of a sparse matrix that is printed by its shape alone
+
+
 class Part(Protocol):
     """What a phrase is about: an expression, or a number that no node holds."""
 
@@ -69,16 +72,27 @@ class Phrase:
         return shape
 
 
+def is_constant(node: Any) -> bool:
+    """Whether this is a number or an array."""
+    return node.atom is None and not hasattr(node, "key")
+
+
 def constant(node: Any) -> NDArray[np.float64] | None:
     """The array of a constant; None for anything else."""
-    value: NDArray[np.float64] | None = node.value if node.atom is None and not hasattr(node, "key") else None
+    value: NDArray[np.float64] | None = node.value if is_constant(node) else None
     return value
+
+
+def shown(node: Any) -> NDArray[np.float64] | None:
+    """The array of a constant that printers look into; None for anything else, and for a large sparse matrix."""
+    large = getattr(node, "sparse", None) is not None and node.size > LARGE
+    return None if large else constant(node)
 
 
 def read(node: Any) -> Phrase:
     """One node, in the user's words."""
     if node.atom is None:
-        return Phrase("constant" if constant(node) is not None else "leaf", (), node)
+        return Phrase("constant" if is_constant(node) else "leaf", (), node)
     name, args, data = node.atom.name, unspread(node), node.data
     rule = IDIOMS.get(name)
     found = rule(node, args, data) if rule is not None else None

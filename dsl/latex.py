@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .curvature import Form
-from .idioms import Phrase, compose, constant, read
+from .idioms import Phrase, compose, is_constant, read, shown
 from .printing import NAMES, called, index_text, options, uniform
-from .symbols import array, number, sizes, symbol
+from .symbols import array, by_shape, number, sizes, symbol
 
 if TYPE_CHECKING:  # expressions print themselves with this module
     from .expression import Expression
@@ -127,8 +127,9 @@ def _named(talk: Talk) -> Piece:
 
 
 def _constant(talk: Talk) -> Piece:
-    value = constant(talk.phrase.node)
-    assert value is not None
+    value = shown(talk.phrase.node)
+    if value is None:
+        return Piece(by_shape(talk.phrase.shape), LOWER)
     text, in_product = array(value), array(value, matrix_product=True)
     binds = SIGNED if text.startswith("-") else PRODUCT if r"\cdot" in text else UPPER if "^" in text else TIGHT
     itself = (text, TIGHT) if text == "I" or text.startswith(r"\operatorname{diag}") else None
@@ -188,13 +189,13 @@ def _multiply(talk: Talk) -> Piece:
 
 def _scalar(part: Any) -> bool:
     """Whether a constant acts as a number."""
-    value = constant(part)
+    value = shown(part)
     return value is not None and uniform(value)
 
 
 def _rank(part: Any, shape: tuple[int, ...]) -> int:
     """Numbers stand first, then scalars free of variables, then other scalars, then the rest."""
-    if constant(part) is not None:
+    if is_constant(part):
         return 0 if _scalar(part) else 4
     return (1 if part.form is Form.CONSTANT else 2) if not shape else 3
 
@@ -335,6 +336,13 @@ def _huber(talk: Talk) -> Piece:
     return Piece(rf"\operatorname{{huber}}_{{{talk[1].text}}}({talk[0].text})", TIGHT)
 
 
+def _indicator(talk: Talk) -> Piece:
+    pairs = zip(talk.args, talk.shapes, (r"\leq", "="), strict=True)
+    rows = [f"{piece.text} {relation} 0" for piece, shape, relation in pairs if shape != (0,)]
+    joint = r",\ "
+    return Piece(rf"\mathcal{{I}}({joint.join(rows)})", TIGHT)
+
+
 def _exp(name: str) -> Callable[[Talk], Piece]:
     return lambda talk: Piece(rf"\{name}({talk.listed})", TIGHT)
 
@@ -381,6 +389,8 @@ LATEX: dict[str, Callable[[Talk], Piece]] = {
     "solve": lambda talk: _beside(Piece(f"{talk[0].at(LOWER)}^{{-1}}", UPPER), talk[1]),
     "sum_largest": lambda talk: Piece(rf"\operatorname{{sum\_largest}}_{{{talk[1].text}}}({talk[0].text})", TIGHT),
     "inv": lambda talk: Piece(f"{talk[0].at(LOWER)}^{{-1}}", UPPER),
+    "indicator": _indicator,
+    "suppfunc": lambda talk: Piece(rf"\sigma({talk[0].text})", TIGHT),
     "assume": lambda talk: talk[0],
 }
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import keyword
+import math
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import usage
 from .atoms import Shape
 from .attributes import declared, limits, ordered, structure, zeros_fit
 from .curvature import Form
@@ -19,6 +21,7 @@ from .foreign import as_array
 from .sign import Attributes, Sign
 
 RESERVED = ("self",)  # cannot be a keyword argument of a method
+LARGEST = 2**31 - 1  # entries of a leaf; an index of them still is an int32
 VALUED = ("sparsity", "bounds")  # attributes that are more than a word
 
 
@@ -134,16 +137,23 @@ class Parameter(_Leaf):
     Raises DefinitionError.
     """
 
-    __slots__ = ("value",)
+    __slots__ = ("_value",)
 
-    value: NDArray[np.float64] | None
+    @property
+    def value(self) -> NDArray[np.float64] | None:
+        """What is used where a call passes nothing; None if every call must."""
+        return self._value
+
+    @value.setter
+    def value(self, given: Any) -> NoReturn:
+        raise usage.stored(self)
 
     def __init__(self, shape: int | Sequence[int] = (), name: str | None = None, value: Any = None, **attributes: Any) -> None:
         self._begin(shape, name)
         self.attributes = declared("Parameter", self.shape, attributes)
         low, high = self._limits()
         ordered("Parameter", low, high)
-        self.value = None if value is None else as_array(value)
+        self._value: NDArray[np.float64] | None = None if value is None else as_array(value)
         if self.value is not None and self.value.shape != self.shape:
             why = f"the value has shape {self.value.shape}, the parameter {self.shape}; a value is that of one item"
             raise definition_error(
@@ -189,11 +199,15 @@ def _known(shape: Shape, side: Expression | None, absent: float) -> NDArray[np.f
 
 def checked_shape(shape: int | Sequence[int], kind: str) -> Shape:
     """A shape as a tuple of nonnegative integers."""
-    sizes = (shape,) if isinstance(shape, int | np.integer | float) else tuple(shape)
-    if not all(isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= 0 for size in sizes):
+    sizes: tuple[object, ...] = tuple(shape) if isinstance(shape, Iterable) else (shape,)
+    whole = tuple(int(size) for size in sizes if isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= 0)
+    if len(whole) < len(sizes):
         why, mend = f"a shape is made of nonnegative integers, got {shape!r}", "write an int for a vector, a tuple for more: (2, 3)"
         raise definition_error("N01", "a shape that is none", why, mend, at=("shape", 0), label=f"{shape!r}"[:40])
-    return tuple(int(size) for size in sizes)
+    if math.prod(whole) > LARGEST:
+        why, mend = f"more than {LARGEST:,} entries fit no machine", "check what made the shape"
+        raise definition_error("N01", "a shape that is too large", why, mend, at=("shape", 0), label=f"{shape!r}"[:40])
+    return whole
 
 
 def _checked_name(name: str | None, kind: str) -> str | None:

@@ -8,9 +8,10 @@ import numpy as np
 
 from . import cones, remedies
 from .affine import diff
+from .axes import normalized
 from .curvature import Form
 from .diagnostics import definition_error, shape_error
-from .expression import Constant, Expression, apply, elementwise, multiplied, normalized, reciprocal, wrap
+from .expression import Constant, Expression, apply, elementwise, multiplied, reciprocal, wrap
 from .of_data import assume
 
 Axis = int | tuple[int, ...] | None
@@ -38,12 +39,14 @@ def ptp(x: Any, axis: Axis = None, keepdims: bool = False) -> Expression:
 
 def maximum(*xs: Any) -> Expression:
     """Elementwise largest of two or more, with broadcasting. Convex, increasing."""
+    if not xs:
+        raise shape_error("the largest of nothing", "no argument was given", "give at least one: kr.maximum(x, 0)", code="S08")
     return elementwise("maximum", *xs)
 
 
 def minimum(*xs: Any) -> Expression:
     """Elementwise smallest of two or more, with broadcasting. Concave, increasing."""
-    return -elementwise("maximum", *(-wrap(x) for x in xs))
+    return -maximum(*(-wrap(x) for x in xs))
 
 
 def pos(x: Any) -> Expression:

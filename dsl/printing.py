@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .idioms import Phrase, compose, constant, sides
+from .idioms import Phrase, compose, shown, sides
 
 if TYPE_CHECKING:  # expressions print themselves with this module
     from .constraint import Constraint
@@ -131,7 +131,7 @@ def _text(phrase: Phrase, names: Names, inner: Inner) -> Piece:
 
     word, data = phrase.word, phrase.data
     if word in ("constant", "leaf"):
-        value = constant(phrase.node)
+        value = shown(phrase.node)
         written = phrase.node.label(names) if value is None else constant_text(value)
         return written, SIGNED if written.startswith("-") else TIGHT
     if word == "add":
@@ -162,7 +162,11 @@ def _text(phrase: Phrase, names: Names, inner: Inner) -> Piece:
     if word == "reshape":
         sizes = ", ".join(map(str, phrase.shape)) or "()"
         return f"{arg(0, TIGHT)}.{'flatten()' if phrase.node.ndim == 1 else f'reshape({sizes})'}", TIGHT
-    joined = ", ".join(inner(argument)[0] for argument in phrase.args)
+    if word == "indicator":
+        rows = [f"{inner(part)[0]} {op} 0" for part, op in zip(phrase.args, ("<=", "=="), strict=True) if part.shape != (0,)]
+        return f"indicator({', '.join(rows)})", TIGHT
+    told = phrase.args[:1] if word == "suppfunc" else phrase.args  # the matrices of its set say little
+    joined = ", ".join(inner(argument)[0] for argument in told)
     if word in ("concatenate", "stack"):
         joined = f"[{joined}]"
     name = called(phrase) if word == "function" else NAMES.get(word, word)
@@ -171,7 +175,7 @@ def _text(phrase: Phrase, names: Names, inner: Inner) -> Piece:
 
 def _factor(part: Any) -> str:
     """A uniform array in a matrix product, where it is no scalar."""
-    value = constant(part)
+    value = shown(part)
     if value is None or not uniform(value):
         return ""
     name = {1.0: "ones", 0.0: "zeros"}.get(value.flat[0], "const")

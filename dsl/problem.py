@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from . import complaints, rules
+from . import complaints, rules, usage
+from .complaints import is_decided
 from .constraint import Constraint
 from .diagnostics import Diagnostic, definition_error, require, shape_error, together
 from .display import Shown, problem_latex
 from .dpp import is_dpp_problem
+from .elsewhere import MODEL, OF_PROBLEMS
 from .expression import Expression, wrap
 from .facts import false
+from .latex import latex
 from .leaves import Parameter, Variable
-from .printing import problem_text, variable_text
+from .printing import problem_text, text, variable_text
 from .span import Span, here
 from .walk import leaves
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from .sympy_export import SympyModel
 
 
-class _Objective:
+class _Objective(Shown):
     """Minimize or Maximize a scalar expression."""
 
     sign: int
@@ -71,6 +74,13 @@ class _Objective:
             return NotImplemented
         turned = isinstance(divisor, int | float) and divisor < 0
         return _OF[-self.sign if turned else self.sign](self.expression / divisor)
+
+    def __repr__(self) -> str:
+        return f"<{'minimize' if self.sign > 0 else 'maximize'} {text(self.expression)}>"
+
+    def latex(self) -> str:
+        """In LaTeX, without delimiters."""
+        return rf"\text{{{'minimize' if self.sign > 0 else 'maximize'}}}\quad {latex(self.expression)}"
 
 
 class Minimize(_Objective):
@@ -181,6 +191,11 @@ class Problem(Shown):
         """Whether parameters enter as cvxpy wants them, affinely. karush does not need it; ``to_cvxpy`` to other layers does."""
         return is_dpp_problem(self)
 
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in OF_PROBLEMS:
+            raise usage.of_model("problem", name, OF_PROBLEMS[name], MODEL)
+        raise AttributeError(f"a problem has no attribute {name!r}", name=name, obj=self)
+
     def _listed(self, without: set[str]) -> list[Any]:
         """Constraints as they could be written, but for those with these keys."""
         several = [(name, c) for name, c in self._constraints.items() if c.key not in without]
@@ -241,7 +256,7 @@ def _flat(constraints: Any, name: str, path: tuple[int, ...]) -> Iterator[tuple[
     if isinstance(constraints, Mapping):
         for index, (key, value) in enumerate(constraints.items()):
             yield from _flat(value, f"{name}.{key}" if name else str(key), (*path, index))
-    elif isinstance(constraints, Iterable) and not isinstance(constraints, Expression | str):
+    elif isinstance(constraints, Iterable) and not isinstance(constraints, Expression | str) and not is_decided(constraints):
         for index, value in enumerate(constraints):
             yield from _flat(value, f"{name}[{index}]" if name else "", (*path, index))
     else:

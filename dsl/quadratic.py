@@ -8,6 +8,7 @@ from . import remedies
 from .curvature import Form
 from .definite import definiteness, symmetric
 from .expression import Expression, apply, elementwise, multiplied, reciprocal, squared, wrap
+from .of_data import assume
 from .sign import Sign
 
 Axis = int | tuple[int, ...] | None
@@ -44,15 +45,20 @@ def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Exp
     return wrap(x).var(axis, keepdims, ddof)
 
 
-def quad_form(x: Any, P: Any) -> Expression:
+def quad_form(x: Any, P: Any, assume_PSD: bool = False) -> Expression:
     """x' P x for a vector x and a symmetric matrix P known to be PSD (convex) or NSD (concave).
 
     Of a matrix x of shape (T, n) one value for each row; P of shape (n, n) serves all rows, or (T, n, n) holds one for each.
-    ``x @ P @ x`` means the same. Raises DCPError, ShapeError.
+    ``x @ P @ x`` means the same. With ``assume_PSD`` definiteness is stated, and checked for each item. Of data x, P may have
+    variables: the form is affine in them. Raises DCPError, ShapeError.
     """
     x, P = wrap(x), wrap(P)
-    if x.form is Form.CONSTANT:
-        return multiplied(x, P @ x).sum() if P.shape == x.shape * 2 else apply("quad_form", x, P, definite=definiteness(P))
+    if assume_PSD and P.form is Form.CONSTANT and not (definiteness(P).nonneg and symmetric(P)):
+        P = assume(P, PSD=True)
+    if x.form is Form.CONSTANT and P.form is Form.CONSTANT:
+        return apply("quad_form", x, P, definite=definiteness(P))
+    if x.form is Form.CONSTANT and P.shape == x.shape * 2:
+        return multiplied(x, P @ x).sum()
     if P.form is not Form.CONSTANT:
         raise remedies.not_data("the matrix of quad_form", P, "x' P x is quadratic only if P is free of variables")
     if x.ndim < 1 or P.shape not in (x.shape[-1:] * 2, (*x.shape, x.shape[-1])):

@@ -7,21 +7,11 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from . import usage
+import numpy as np
 
-# What users of other libraries look for on an expression, and where it is here.
-ELSEWHERE = {
-    "value": "a solution has it: solution[{0}]",
-    "grad": "gradients flow into the tensors that were passed in",
-    "dual_value": "a solution has it: solution.dual(constraint)",
-    "item": "a solution has it: solution[{0}].item()",
-    "numpy": "a solution has it: solution[{0}].numpy()",
-    "detach": "a solution has it: solution[{0}].detach()",
-    "std": "of variables it is a second-order cone; its square is quadratic: {0}.var()\nof data write kr.std({0})",
-    "prod": "of variables a product is not convex\nof data write kr.prod({0})",
-    "dot": "write {0} @ other",
-    "norm": 'write kr.norm({0}, 1), kr.norm({0}, "inf") or kr.norm({0})**2',
-}
+from . import usage
+from .elsewhere import OF_CONSTRAINTS, OF_EXPRESSIONS
+from .span import asked_by
 
 
 class Refused:
@@ -74,20 +64,47 @@ class Refused:
     def __setitem__(self: Any, key: Any, value: Any) -> NoReturn:
         raise usage.assignment(self)
 
-    def __array__(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
-        raise usage.array(self)
+    def __array__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Numbers there are none. SciPy's sparse matrices leave A @ x to us if they see a single object."""
+        if not asked_by("scipy.sparse"):
+            raise usage.array(self)
+        whole = np.empty((), dtype=object)
+        whole[()] = self
+        return whole
 
     def __array_function__(self: Any, function: Any, *rest: Any) -> NoReturn:
         raise usage.numpy(getattr(function, "__name__", "function"), self)
 
     def __getattr__(self: Any, name: str) -> NoReturn:
-        if name in ELSEWHERE:
-            raise usage.attribute(self, name, ELSEWHERE[name])
+        if name in OF_EXPRESSIONS:
+            raise usage.attribute(self, name, OF_EXPRESSIONS[name])
         raise AttributeError(f"an expression has no attribute {name!r}", name=name, obj=self)
+
+    @property
+    def value(self: Any) -> Any:
+        """Refused: a solution has it."""
+        raise usage.attribute(self, "value", OF_EXPRESSIONS["value"])
+
+    @value.setter
+    def value(self: Any, given: Any) -> NoReturn:
+        raise usage.stored(self)
+
+    def __lshift__(self: Any, other: Any) -> NoReturn:
+        raise usage.semidefinite("<<", self)
+
+    def __rshift__(self: Any, other: Any) -> NoReturn:
+        raise usage.semidefinite(">>", self)
+
+    __rlshift__, __rrshift__ = __rshift__, __lshift__
 
 
 class Statement:
     """Arithmetic and logic that have no meaning for a constraint."""
+
+    def __getattr__(self: Any, name: str) -> NoReturn:
+        if name in OF_CONSTRAINTS:
+            raise usage.of_statement(self, name, OF_CONSTRAINTS[name])
+        raise AttributeError(f"a constraint has no attribute {name!r}", name=name, obj=self)
 
     def __bool__(self: Any) -> NoReturn:
         raise usage.condition(self)

@@ -16,7 +16,7 @@ from .diagnostics import DCPError, DefinitionError, Diagnostic, Note, definition
 from .expression import Constant, Expression
 from .leaves import Parameter, Variable
 from .sign import Sign
-from .source import sides, spoken, target
+from .source import bracketed, sides, spoken, target
 from .span import here
 from .walk import leaves, postorder
 
@@ -71,7 +71,7 @@ def indefinite(x: Expression, P: Expression) -> DCPError:
         why = f"x' P x is convex only if P is positive semidefinite; its eigenvalues go from {low:.3g} to {high:.3g}"
         if not _symmetric(P):
             why = "P must be symmetric, and this constant is not"
-            remedy = Remedy(f"write kr.quad_form(x, ({matrix} + {matrix}.T) / 2)", ())
+            remedy = Remedy(f"write kr.quad_form(x, ({matrix} + {bracketed(matrix)}.T) / 2)", ())
     label = f"{matrix} is of unknown definiteness" if not isinstance(P, Constant) else f"{matrix} is not semidefinite"
     return DCPError(Diagnostic("D08", "quad_form of unknown curvature", span, "", label, why, remedy.mend, remedy.notes))
 

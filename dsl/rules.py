@@ -19,7 +19,7 @@ from .expression import Expression
 from .leaves import Variable
 from .printing import constraint_text
 from .remedies import as_parameter, definiteness_remedy, sign_remedy
-from .source import names, sides, spoken, syntax
+from .source import bracketed, names, sides, spoken, syntax
 from .span import Span
 from .walk import leaves, postorder
 
@@ -115,7 +115,7 @@ def _sum(node: Expression) -> Diagnostic:
         isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Sub) and second.atom is not None and second.atom.name == "negate"
     )
     left, right = sides(node.span, first, second.args[0] if minus else second)
-    turned = f"write {left} {'+' if minus else '-'} {right}, if that is meant"
+    turned = f"write {left} {'+' if minus else '-'} {right if minus else bracketed(right)}, if that is meant"
     if minus:
         right = f"-({right})" if " + " in right or " - " in right else f"-{right}"
     terms = {str(first.curvature): left, str(second.curvature): right}
@@ -205,6 +205,8 @@ def _not_affine(name: str, constraint: Constraint, side: Expression, other: Expr
     why = "an equality describes a convex set only if both of its sides are affine"
     relaxed = f"{own} {'<=' if side.curvature.convex else '>='} {rest}"
     mend = f"relax it: {relaxed}, which is enough where the objective presses against it"
+    if side.form is Form.QUADRATIC:  # relaxed it would be no quadratic program either
+        mend = _priced(own)
     return _of_constraint("D06", name, "not affine", constraint, f"{own} is {side.curvature}", why, mend)
 
 
@@ -213,7 +215,9 @@ def _not_convex(name: str, constraint: Constraint, side: Expression, other: Expr
     wanted = "convex" if small else "concave"
     why = f"convex <= concave describes a convex set; the {'small' if small else 'large'} side must be {wanted}"
     mend = f"turn it around, if that is meant: {own} {'>=' if small else '<='} {rest}"
-    if other.form <= Form.AFFINE:
+    if side.form is Form.QUADRATIC:
+        mend = _priced(own)
+    elif other.form <= Form.AFFINE:
         mend += "\nbound an affine expression instead: what lies outside of a convex set is not convex"
     return _of_constraint("D09", name, "not convex", constraint, f"{own} is {side.curvature}, not {wanted}", why, mend)
 
@@ -221,8 +225,13 @@ def _not_convex(name: str, constraint: Constraint, side: Expression, other: Expr
 def _quadratic(name: str, constraint: Constraint, side: Expression) -> Diagnostic:
     (own,) = _sides(constraint, side)
     why = "quadratic terms stand in the objective only: a quadratic constraint makes no quadratic program"
-    mend = f"move it into the objective as a penalty: weight * {own}\nbound kr.norm1 or kr.norm_inf of its argument instead"
-    return _of_constraint("D10", name, "quadratic", constraint, f"{own} is quadratic", why, mend)
+    return _of_constraint("D10", name, "quadratic", constraint, f"{own} is quadratic", why, _priced(own))
+
+
+def _priced(own: str) -> str:
+    """What to do with a quadratic expression that stands in a constraint."""
+    penalty = f"move it into the objective as a penalty: weight * {bracketed(own)}"
+    return f"{penalty}\nbound kr.norm1 or kr.norm_inf of its argument instead"
 
 
 def _of_constraint(code: str, name: str, what: str, constraint: Constraint, label: str, why: str, mend: str) -> Diagnostic:
@@ -234,7 +243,8 @@ def _of_constraint(code: str, name: str, what: str, constraint: Constraint, labe
 def _sides(constraint: Constraint, *wanted: Expression) -> list[str]:
     """Sides of a constraint in the user's words."""
     both = [unspread(side) for side in (constraint.left, constraint.right)]
-    said = dict(zip(map(id, both), sides(constraint.span, *both), strict=True))
+    span = constraint.span if isinstance(syntax(constraint.span), ast.Compare) else None  # kr.soft(...) has no sides
+    said = dict(zip(map(id, both), sides(span, *both), strict=True))
     return [said[id(side)] for side in wanted]
 
 

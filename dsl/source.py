@@ -7,16 +7,21 @@ error is shown, and answers None where the source cannot be read.
 from __future__ import annotations
 
 import ast
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from .atoms import ATOMS
 from .printing import text
 from .span import Place, Span
 
 if TYPE_CHECKING:
     from .expression import Expression
 
+CALL = re.compile(r"(?<![\w.])(\w+)\(")
+PHRASES = ("norm1", "norm_inf", "sum_squares", "trace", "mean", "min", "minimum", "pos", "neg", "diff", "stack")
+OURS = frozenset({*ATOMS, *PHRASES})  # functions of karush that printed text names
 QUOTED = 40  # characters; longer text says less than "the left side"
 
 
@@ -134,7 +139,12 @@ def names(*expressions: Expression) -> Mapping[str, str]:
 def spoken(*expressions: Expression, at: Span | None = None) -> list[str]:
     """Expressions as the user wrote them, if that was near ``at``; printed otherwise, with the names that the user gave."""
     known = names(*expressions)
-    return [_quoted(expression, at) or text(expression, known) for expression in expressions]
+    return [_quoted(expression, at) or pasted(text(expression, known)) for expression in expressions]
+
+
+def pasted(printed: str) -> str:
+    """Printed text so that it can be pasted: ``norm1(x)`` is ``kr.norm1(x)``."""
+    return CALL.sub(lambda call: f"kr.{call[0]}" if call[1] in OURS else call[0], printed)
 
 
 def _quoted(expression: Expression, at: Span | None) -> str:
@@ -146,6 +156,15 @@ def _quoted(expression: Expression, at: Span | None) -> str:
     whole = (near.line, near.column, near.end_line, near.end_column) == (own.line, own.column, own.end_line, own.end_column)
     said = " ".join(own.text.split())
     return said if same and not whole and len(said) <= QUOTED else ""
+
+
+def bracketed(said: str) -> str:
+    """Said so that it may stand beside an operator: ``A + B`` in brackets, ``A`` as it is."""
+    try:
+        tree = ast.parse(said, mode="eval").body
+    except SyntaxError:
+        return said
+    return f"({said})" if isinstance(tree, ast.BinOp | ast.UnaryOp | ast.BoolOp | ast.Compare | ast.IfExp | ast.Lambda) else said
 
 
 def sides(span: Span | None, *expressions: Expression) -> list[str]:

@@ -83,6 +83,12 @@ def here() -> Span | None:
     return None
 
 
+def asked_by(package: str) -> bool:
+    """Whether the function that called the running one stands in a package."""
+    name = str(sys._getframe(2).f_globals.get("__name__") or "")
+    return name == package or name.startswith(f"{package}.")
+
+
 def calling() -> Place | None:
     """The user's running line, without its text: for what is at fault in a model of another library."""
     span = here()

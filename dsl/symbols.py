@@ -75,4 +75,9 @@ def array(value: NDArray[Any], *, matrix_product: bool = False) -> str:
     small = value.ndim == 2 and value.shape[0] == value.shape[1] <= FEW
     if small and bool((value == np.diag(np.diag(value))).all()):
         return rf"\operatorname{{diag}}({', '.join(number(float(v)) for v in np.diag(value))})"
-    return rf"\mathrm{{const}}_{{{sizes(value.shape)}}}"
+    return by_shape(value.shape)
+
+
+def by_shape(shape: tuple[int, ...]) -> str:
+    """An array of which only the shape is told."""
+    return rf"\mathrm{{const}}_{{{sizes(shape)}}}"

@@ -299,6 +299,11 @@ def _cholesky(node: Expression, x: Entries) -> Any:
     return L
 
 
+def _support(node: Expression, *args: Entries) -> Any:
+    """A linear program, of which sympy keeps the name."""
+    return sp.Function("suppfunc", real=True)(*(entry for array in args for entry in array.flat))
+
+
 def _huber(x: Any, M: Any) -> Any:
     return sp.Piecewise((x**2, sp.Abs(x) <= M), (2 * M * sp.Abs(x) - M**2, True))
 
@@ -346,6 +351,8 @@ SYMPY: dict[str, Callable[..., Any]] = {
     "cummax": _cummax,
     "sum_largest": _over(lambda x, rest: _largest(x, rest[0])),
     "dotsort": _dotsort,
+    "indicator": lambda node, r, e: sp.Piecewise((0, sp.And(*(x <= 0 for x in r), *(sp.Eq(x, 0) for x in e))), (sp.oo, True)),
+    "suppfunc": _support,
     "norm2": _over(lambda x, rest: sp.sqrt(sp.Add(*(entry**2 for entry in x)))),
     "square": lambda node, x: x**2,
     "huber": _each(_huber),

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from numbers import Number
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import sympy
 from sympy.logic.boolalg import BooleanAtom, BooleanFunction
 
@@ -228,7 +230,12 @@ def _sympy(side: Any, place: str) -> Any:
     if isinstance(side, sp.MatrixBase):
         return sp.ImmutableMatrix(side)
     if getattr(side, "ndim", 0) or isinstance(side, list):
-        return sp.ImmutableMatrix(side)
+        # sympy's matrices run the text of their entries: only what is a number or an expression already gets there
+        entries = np.asarray(side, dtype=object)
+        for entry in entries.reshape(-1):
+            if isinstance(entry, np.str_) or not isinstance(entry, Number | np.generic | sp.Basic):
+                raise wrong(f"a side of {place}", f"expected numbers or expressions of sympy, got {type(entry).__name__}")
+        return sp.ImmutableMatrix(entries.tolist())
     return sp.sympify(side, strict=True)
 
 

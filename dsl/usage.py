@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+import numpy as np
+
 from .diagnostics import Diagnostic, MissingError, ShapeError, UsageError, shape_error, usage_error
+from .elsewhere import FORMULA, STATEMENT, WHY
 from .printing import constraint_text
-from .source import names, operands, spoken, syntax, written
+from .source import bracketed, names, operands, spoken, syntax, written
 from .span import Span, here
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ BUILTINS = {"max": "maximum", "min": "minimum"}
 SAME = """abs broadcast_to cholesky concatenate convolve cos cumsum diag diff einsum exp expand_dims flip hstack inv kron log log1p
     matmul max maximum mean min minimum moveaxis multiply norm outer permute_dims prod ptp repeat reshape roll sigmoid sin softplus
     solve split sqrt square squeeze stack std sum swapaxes tanh tile trace transpose var vdot vstack"""
+OF_DATA = "cholesky cos exp inv log log1p log_sum_exp prod sigmoid sin softplus solve sqrt std tanh"
 OTHER = {
     "amax": "max",
     "amin": "min",
@@ -149,6 +153,8 @@ def numpy(name: str, expression: Expression, library: str = "NumPy") -> UsageErr
     name = name.removeprefix("linalg_")
     ours = name if name in SAME.split() else OTHER.get(name)
     mend = f"write kr.{ours}({own})" if ours else "compose it of karush's own functions"
+    if ours in OF_DATA.split() and expression.form != 0:
+        mend = f"kr.{ours} is for data; of variables write a piecewise-linear or quadratic cost instead"
     if name == "norm":
         mend = f"write kr.norm1({own}), kr.norm_inf({own}) or, for its square, kr.sum_squares({own})"
     elif not ours and expression.form == 0:
@@ -201,10 +207,41 @@ def attribute(expression: Expression, name: str, where: str) -> MissingError:
     (said,) = spoken(expression, at=span)
     if isinstance(tree, ast.Attribute):
         said = written(span, tree.value)
-    why = "expressions are formulas: they hold no values, and a solution is asked for them"
+    why, mend = WHY.get(name, FORMULA), where.format(said, bracketed(said))
+    return MissingError(Diagnostic("U16", f"an expression has no {name}", span, said, f"{said} is a formula", why, mend))
+
+
+def of_statement(constraint: Constraint, name: str, where: str) -> MissingError:
+    """``constraint.dual_value`` and the like."""
+    printed = constraint_text(constraint, names(constraint.left, constraint.right))
+    why = WHY.get(name, STATEMENT)
     return MissingError(
-        Diagnostic("U16", f"an expression has no {name}", span, said, f"{said} is a formula", why, where.format(said))
+        Diagnostic("U16", f"a constraint has no {name}", here(), printed, f"{printed} is a statement", why, where.format())
     )
+
+
+def of_model(kind: str, name: str, where: str, why: str) -> MissingError:
+    """``problem.value``, ``solution.value`` and the like."""
+    return MissingError(Diagnostic("U16", f"a {kind} has no {name}", here(), f"{kind}.{name}", "", why, where.format()))
+
+
+def stored(expression: Expression) -> MissingError:
+    """``p.value = ...``."""
+    (said,) = spoken(expression)
+    why = "nothing is stored on a model, which many calls may share: values are given to each call"
+    mend = f"give it to the call: problem.solve({said}=...), or layer({said}=...)\ndeclare a default: kr.Parameter(..., value=...)"
+    if type(expression).__name__ != "Parameter":
+        mend = f"to compute something at a point: kr.evaluate(expression, {{{said}: point}})"
+        mend += "\nto start from a point: layer.solve(inputs, warm_start=previous)"
+    return MissingError(Diagnostic("U16", "a value cannot be stored", here(), said, f"{said} is a formula", why, mend))
+
+
+def semidefinite(op: str, expression: Expression) -> UsageError:
+    """``X >> 0``."""
+    (said,) = spoken(expression)
+    why = "a matrix inequality makes a semidefinite program"
+    mend = f"compare entry by entry: {said} {'>=' if op == '>>' else '<='} 0\nof data, declare it: kr.Parameter(..., PSD=True)"
+    return _usage("U17", "a matrix inequality", here(), said, f"{op} means semidefinite", why, mend)
 
 
 def joined(constraint: Constraint, op: str) -> UsageError:
@@ -224,6 +261,7 @@ def inside(constraint: Constraint) -> UsageError:
     printed = constraint_text(constraint, names(constraint.left, constraint.right))
     why = "a constraint is a statement, not a value"
     mend = f"hand it to a Problem; the expression in it is {spoken(constraint.left)[0]}"
+    mend += f"\nby how much it is violated, which can be evaluated anywhere: ({printed}).violation()"
     return _usage("U13", "a constraint inside an expression", here(), printed, f"{printed} is a constraint", why, mend)
 
 
@@ -231,9 +269,48 @@ def star(left: Expression, right: Expression) -> ShapeError:
     """``*`` between shapes of which neither is a scalar."""
     why = f"* is elementwise between equal shapes, or with a scalar; got {left.shape} and {right.shape}"
     mend = ["write kr.multiply({0}, {1}) to broadcast as NumPy does"]
+    try:
+        np.broadcast_shapes(left.shape, right.shape)
+    except ValueError:
+        mend = [spreading([left.shape, right.shape])]
     if left.shape[-1] == right.shape[max(0, right.ndim - 2)]:
         mend.insert(0, "write {0} @ {1} for the matrix product")
     return shape_error("* between different shapes", why, "\n".join(mend), left, right, code="S02")
+
+
+def spreading(shapes: Sequence[tuple[int, ...]]) -> str:
+    """How shapes could be made to broadcast; {0} and {1} stand for the parts."""
+    if len(shapes) == 2:
+        for index, (vector, other) in enumerate((shapes, shapes[::-1])):
+            if len(vector) == 1 and len(other) == 2 and vector[0] == other[0]:
+                return f"write {{{index}}}[:, None], if it has an entry for every row"
+    return "give both the same shape, or reshape one of them"
+
+
+def index(expression: Expression, error: Exception) -> ShapeError:
+    """``x[4]``, ``x["a"]``, ``x[p]``."""
+    why, mend = str(error), "indices follow NumPy: integers, slices, masks, integer arrays, ... and None"
+    if "out of bounds" in why:
+        mend = "the last entry is {0}[-1]"
+    if isinstance(error, UsageError):
+        why = "which entries are taken is part of the model, and an expression has no value yet"
+        mend = "pick by data with a product: rows of zeros and ones, a Parameter, times {0}"
+    return shape_error("an index that does not fit", why, mend, expression, code="S04")
+
+
+def reshaped(expression: Expression, target: Any, error: Exception) -> ShapeError:
+    """``x.reshape(3, 2)`` of four entries."""
+    why = f"a reshape keeps the number of entries, here {expression.size}: {error}"
+    if isinstance(target, tuple) and all(isinstance(size, int) and size >= 0 for size in target):
+        why = f"a reshape keeps the number of entries: {expression.size} do not fill {math.prod(target)}"
+    mend = "give one dimension as -1 to have it computed"
+    return shape_error(f"shape {expression.shape} cannot become {target}", why, mend, expression, code="S06")
+
+
+def no_order(expression: Expression, order: object) -> ShapeError:
+    """``x.reshape(3, 2, order="A")``."""
+    why = f"entries are read row by row or column by column; got {order!r}"
+    return shape_error("an order that does not exist", why, 'write order="C" for rows, "F" for columns', expression, code="S06")
 
 
 CONES = {
@@ -283,7 +360,7 @@ def raised(expression: Expression, exponent: object) -> UsageError:
     """A power that a quadratic program cannot hold."""
     (said,) = spoken(expression)
     why = "of a variable, only the powers 1 and 2 are representable in a quadratic program"
-    mend = f"write {said}**2 for a quadratic cost, or kr.huber, kr.abs\napply the power to data"
+    mend = f"write {bracketed(said)}**2 for a quadratic cost, or kr.huber, kr.abs\napply the power to data"
     return usage_error(f"a variable to the power {exponent}", expression, why, mend, code="U08")
 
 
@@ -294,7 +371,7 @@ def no_number(expression: Expression, power: object) -> UsageError:
     why = f"the exponent decides the curvature, so it must be a number; got {type(power).__name__}"
     mend = "write x**2 for a quadratic cost"
     if expression.form == 0 and getattr(power, "form", 0) == 0 and len(own) == 2:
-        mend = f"write kr.exp({own[1]} * kr.log({own[0]}))"
+        mend = f"write kr.exp({bracketed(own[1])} * kr.log({own[0]}))"
     return usage_error("an exponent that is no number", expression, why, mend, code="U08")
 
 
@@ -305,7 +382,8 @@ def exponent(expression: Expression, base: object) -> UsageError:
     mend = "write kr.exp, and only of data"
     if expression.form == 0:
         why = "a power is written for a number as the exponent"
-        mend = f"write kr.exp({math.log(base):.6g} * {said})" if _positive(base) else f"write kr.exp({said} * kr.log(...))"
+        tight = bracketed(said)
+        mend = f"write kr.exp({math.log(base):.6g} * {tight})" if _positive(base) else f"write kr.exp({tight} * kr.log(...))"
     return usage_error(f"{said} as an exponent", expression, why, mend, code="U08")
 
 

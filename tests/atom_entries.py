@@ -29,6 +29,9 @@ PSD, STACK = S @ S.T / 4, np.stack([S.T @ S / 4, np.eye(4), np.diag(V**2)])
 PAIRS = np.array([np.eye(4)[i] - np.eye(4)[j] for i in range(4) for j in range(i)])  # all differences of four entries
 
 
+BOX = kr.Variable(4)  # of the set of a support function
+
+
 class Entry(NamedTuple):
     ours: One
     value: One
@@ -39,6 +42,7 @@ class Entry(NamedTuple):
 
 NOT_THERE = "cvxpy has no such function"
 F_ORDER = "cvxpy reads entries in F order"
+OTHER_ATOMS = "stated in other atoms, whose signs are known"
 
 
 def cummax(x: np.ndarray, axis: int = 0) -> np.ndarray:
@@ -115,6 +119,12 @@ AFFINE: dict[str, Entry] = {
     "reshape": Entry(lambda x: kr.reshape(x, (2, -1)), lambda x: x.reshape(2, -1), lambda x: cp.reshape(x, (2, 6), order="C")),
     "flatten": Entry(kr.flatten, lambda x: x.reshape(-1), lambda x: x.flatten(order="C")),
     "vec": Entry(kr.vec, lambda x: x.reshape(-1), lambda x: cp.vec(x, order="C")),
+    "reshape columns": Entry(
+        lambda x: kr.reshape(x, (2, -1), order="F"),
+        lambda x: x.reshape(2, -1, order="F"),
+        lambda x: cp.reshape(x, (2, 6), order="F"),
+    ),
+    "vec columns": Entry(lambda x: kr.vec(x, "F"), lambda x: x.flatten("F"), lambda x: cp.vec(x, order="F"), (2, 3, 2)),
     "deep_flatten": Entry(
         lambda x: kr.deep_flatten([[x[0], 1.0], (x[1, :2], [x[2, 0]])]),
         lambda x: np.hstack([x[0], 1, x[1, :2], x[2, 0]]),
@@ -156,6 +166,9 @@ AFFINE: dict[str, Entry] = {
     "split at": Entry(lambda x: kr.split(x, [1, 3], -1)[1], lambda x: np.split(x, [1, 3], -1)[1], lambda x: x[:, 1:3]),
     "concatenate": Entry(
         lambda x: kr.concatenate([x, W], -1), lambda x: np.concatenate([x, W], -1), lambda x: cp.concatenate([x, W], 1)
+    ),
+    "concatenate all": Entry(
+        lambda x: kr.concatenate([x, W[0]], None), lambda x: np.concatenate([x, W[0]], None), None, (3, 4), F_ORDER
     ),
     "stack": Entry(lambda x: kr.stack([x, 2 * x], 1), lambda x: np.stack([x, 2 * x], 1), lambda x: cp.stack([x, 2 * x], 1)),
     "hstack": Entry(lambda x: kr.hstack([x, x[:, :1]]), lambda x: np.hstack([x, x[:, :1]]), lambda x: cp.hstack([x, x[:, :1]])),
@@ -250,6 +263,14 @@ CONVEX: dict[str, Entry] = {
         (5,),
     ),
     "dotsort signs": Entry(lambda x: kr.dotsort(x, V), lambda x: np.sort(x) @ np.sort(V), lambda x: cp.dotsort(x, V), (4,)),
+    "indicator": Entry(lambda x: kr.indicator([x <= 9]), lambda x: np.zeros(()), lambda x: cp.transforms.indicator([x <= 9])),
+    "suppfunc": Entry(
+        lambda x: kr.suppfunc(BOX, [BOX <= 2, np.arange(4) - 2 <= BOX])(x),
+        lambda x: np.maximum(2 * x, (np.arange(4) - 2) * x).sum(),
+        lambda x: cp.sum(cp.maximum(2 * x, cp.multiply(np.arange(4) - 2, x))),
+        (4,),
+        OTHER_ATOMS,
+    ),
     "square": Entry(kr.square, np.square, cp.square),
     "power": Entry(lambda x: kr.power(x, 2), np.square, lambda x: cp.power(x, 2)),
     "sum_squares": Entry(kr.sum_squares, lambda x: (x * x).sum(), cp.sum_squares),

@@ -108,6 +108,12 @@ def _function(x: kr.Variable) -> kr.Expression:
     return kr.sum(kr.multiply(kr.function(torch.exp, theta, shape=4, nonneg=True), kr.square(x)))
 
 
+def _support(x: kr.Variable) -> kr.Expression:
+    u, t = kr.Variable((2, 2)), kr.Variable(2, nonneg=True)
+    inside = [u <= par(name="top", nonneg=True) + 0.1, u[0] >= -t, kr.sum(t) <= par(name="all", nonneg=True), kr.sum(u[1]) == 0.2]
+    return kr.suppfunc(u, {"inside": inside})(x.reshape(2, 2) - 0.1)
+
+
 def _declared_signs() -> kr.Problem:
     x, y = kr.Variable(3, name="x", nonneg=True), kr.Variable(3, name="y", nonpos=True)
     c = par(3, name="c")
@@ -164,6 +170,11 @@ CASES: dict[str, Callable[[], kr.Problem]] = {
         lambda x: kr.sum_largest(F @ x - par(6), 2.5) - kr.sum_smallest(x, 2), lambda x: kr.sum_largest(x, 2) <= 0.7
     ),
     "dotsort": vector(lambda x: kr.dotsort(x, [2.0, 1, 1]) + kr.dotsort(x - par(4), par(3, name="w"))),
+    "indicator": vector(
+        lambda x: 2 * kr.indicator([kr.abs(x) <= 0.8, x[1:] <= 0.3, kr.sum(x) == 0.5 * kr.tanh(par())]),
+        lambda x: kr.indicator([x[:2] <= 0.1]) <= 1,
+    ),
+    "suppfunc": vector(lambda x: _support(x)),
     "pos and neg": vector(lambda x: kr.sum(kr.pos(x)) + par(nonneg=True) * kr.sum(kr.neg(x - 0.2))),
     "nested": vector(lambda x: kr.max(kr.abs(x) + kr.pos(F[:4] @ x)), lambda x: kr.norm1(kr.pos(x)) <= 1),
     # Quadratic

@@ -69,6 +69,7 @@ from .dsl.functions import geo_mean as geo_mean
 from .dsl.functions import harmonic_mean as harmonic_mean
 from .dsl.functions import hstack as hstack
 from .dsl.functions import huber as huber
+from .dsl.functions import indicator as indicator
 from .dsl.functions import inv as inv
 from .dsl.functions import inv_pos as inv_pos
 from .dsl.functions import inv_prod as inv_prod
@@ -132,6 +133,7 @@ from .dsl.functions import sum as sum
 from .dsl.functions import sum_largest as sum_largest
 from .dsl.functions import sum_smallest as sum_smallest
 from .dsl.functions import sum_squares as sum_squares
+from .dsl.functions import suppfunc as suppfunc
 from .dsl.functions import swapaxes as swapaxes
 from .dsl.functions import symmetric_wrap as symmetric_wrap
 from .dsl.functions import tanh as tanh

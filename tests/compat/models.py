@@ -193,6 +193,11 @@ MODELS: dict[str, Callable[[], Any]] = {
     "cvar": vector(lambda x: 3 * cp.cvar(F @ x, 0.5), lambda x: cp.cvar(x, 0.75) <= 0.5),
     "dotsort": vector(lambda x: cp.dotsort(x, [3.0, 1.0]) + cp.dotsort(x, W)),
     "tv": vector(lambda x: cp.tv(x)),
+    "indicator": vector(lambda x: cp.transforms.indicator([cp.abs(x) <= 0.8, cp.sum(x) == 0.3, cp.NonNeg(x[0] + 0.1)])),
+    "suppfunc": vector(lambda x: (lambda u: cp.suppfunc(u, [cp.norm1(u) <= 1, u >= -0.4, u[0] == 0.1])(x))(cp.Variable(4))),
+    "suppfunc of a matrix": matrix(
+        lambda X: (lambda U: cp.suppfunc(U, [cp.abs(U) <= 1, cp.sum(U, axis=0) == 0.2])(X - 1))(cp.Variable((3, 4)))
+    ),
     "nested": vector(lambda x: cp.max(cp.abs(x) + cp.pos(F[:4] @ x)), lambda x: cp.norm1(cp.pos(x)) <= 1),
     # Quadratic
     "square": vector(lambda x: cp.sum(cp.multiply(par(4, nonneg=True), cp.square(x - 1))) + cp.sum(cp.power(x, 2)) + x[0] ** 2),

@@ -198,6 +198,7 @@ def test_the_cvxpy_problem_is_not_touched() -> None:
 # Refusals
 
 x, X, t = cp.Variable(3, name="x"), cp.Variable((3, 3), name="X"), cp.Variable(name="t")
+u = cp.Variable(3)
 
 REFUSALS: dict[str, tuple[Any, list[Any], str]] = {
     "exponential": (cp.sum(cp.exp(x)), [], "exp(x)"),
@@ -216,12 +217,13 @@ REFUSALS: dict[str, tuple[Any, list[Any], str]] = {
     "nuclear norm": (cp.normNuc(X), [], "normNuc"),
     "fraction": (cp.matrix_frac(x, X), [], "MatrixFrac"),
     "two-dimensional variation": (cp.tv(X), [], "Pnorm"),
-    "indicator": (cp.sum_squares(x) + cp.transforms.indicator([x >= 1]), [], "indicator"),
+    "indicator of a cone": (cp.sum_squares(x) + cp.transforms.indicator([cp.SOC(t, x)]), [], "indicator"),
+    "support function of a ball": (cp.suppfunc(u, [cp.norm(u) <= 1])(x), [], "no polyhedron"),
     "cone": (cp.sum(x), [cp.SOC(t, x)], "SOC"),
     "semidefinite constraint": (cp.trace(X), [X >> 0], "PSD"),
     "quadratic constraint": (cp.sum(x), [cp.sum_squares(x) <= 1], "sum_squares(x)"),
     "square of a square": (cp.square(cp.sum_squares(x)), [], "sum_squares(x)"),
-    "concave objective": (-cp.sum_squares(x), [], "-sum_squares(x)"),
+    "concave objective": (-cp.sum_squares(x), [], "-kr.sum_squares(x)"),
     "discrete": (cp.sum_squares(cp.Variable(2, integer=True, name="n")), [], "integer"),
     "Boolean": (cp.sum_squares(cp.Variable(2, boolean=True, name="n")), [], "boolean"),
     "semidefinite variable": (cp.trace(cp.Variable((2, 2), PSD=True, name="n")), [], "PSD"),
@@ -247,6 +249,9 @@ def test_all_refusals_are_told_at_once() -> None:
     assert "in the objective" in told
     assert "in constraint 0" in told
     assert "in constraint 2" in told
+    with pytest.raises(kr.DCPError) as beside:
+        kr.from_cvxpy(cp.Problem(cp.Minimize(cp.norm(x) + cp.exp(x[0]) + cp.norm(x - 1))))
+    assert len(beside.value.diagnostics) == 3
 
 
 @pytest.mark.parametrize("given", [x, x >= 1, None, "a problem", cp.Minimize(cp.sum(x))])

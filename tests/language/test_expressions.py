@@ -181,6 +181,12 @@ POSITIVE = [
     kr.transpose(R, (0, 2, 1)) @ R,
     0.5 * L @ L.T,
     g * A @ P @ A.T / 3,
+    (0.5 * L) @ (0.5 * L).T,
+    (A @ L) @ (A @ L).T,
+    (A @ P @ L).T @ (A @ P @ L),
+    (p * L) @ (p * L).T,
+    A @ P.T @ A.T,
+    B @ P @ B,
     kr.psd_wrap(A),
     kr.assume(A, PSD=True) + kr.broadcast_to(P, (4, 4)),
     kr.Constant(np.stack([np.eye(3), np.ones((3, 3))])),
@@ -209,6 +215,8 @@ INDEFINITE = [
     A @ A,
     p * L @ L.T,
     A @ P @ A,
+    (A @ L) @ (A.T @ L).T,
+    (p * L) @ (g * L).T,
     kr.kron(A, P),
     kr.kron(B, np.eye(2)),
     kr.multiply(A, A),
@@ -240,6 +248,13 @@ def test_definiteness_is_inferred_and_holds(matrix: Expression) -> None:
     value = sampled(matrix)
     eigenvalues = np.linalg.eigvalsh((value + np.swapaxes(value, -1, -2)) / 2) * (1 if positive else -1)
     assert eigenvalues.min() >= -1e-9 * np.abs(eigenvalues).max()
+
+
+def test_a_form_of_data_has_the_sign_of_its_matrix() -> None:
+    assert kr.quad_form(d, P).is_nonneg()
+    assert kr.quad_form(d, N).is_nonpos()
+    assert not kr.quad_form(d, A).is_nonneg()
+    assert (kr.quad_form(d, P) * kr.norm1(x)).is_convex()
 
 
 @pytest.mark.parametrize("matrix", INDEFINITE, ids=repr)
@@ -383,3 +398,29 @@ def test_constants_are_copied_and_read_only() -> None:
     assert constant.value[0] == 1
     with pytest.raises(ValueError, match="read-only"):
         constant.value[0] = 2
+
+
+def test_a_form_of_data_is_affine_in_its_matrix_and_definiteness_may_be_assumed() -> None:
+    S, q = kr.Variable((3, 3), name="S", symmetric=True), kr.Parameter(3, name="q")
+    form = kr.quad_form(q, S)
+    assert form.is_affine()
+    S_hat, q_hat = torch.arange(9.0).reshape(3, 3), torch.tensor([1.0, -2.0, 0.5])
+    assert torch.allclose(kr.evaluate(form, {S: S_hat, q: q_hat}), q_hat @ S_hat @ q_hat)
+    x, P = kr.Variable(3, name="x"), kr.Parameter((3, 3), name="P")
+    stated = kr.Problem(kr.Minimize(kr.quad_form(x - 1, P, assume_PSD=True)))
+    solution = kr.compile(stated, on_failure="return")(torch.stack([torch.eye(3), -torch.eye(3)]))
+    assert solution.ok.tolist() == [True, False]
+
+
+def test_products_of_data_with_itself_are_nonnegative() -> None:
+    p, q = kr.Parameter(name="p"), kr.Parameter(3, name="q")
+    for square in (p * p, q * q, q @ q, (p + 1) * (p + 1), kr.vdot(q - 1, q - 1)):
+        assert square.is_nonneg()
+    assert not (p * q[0]).is_nonneg()
+    assert float(kr.evaluate(q @ q, {q: torch.tensor([1.0, -2, 2])})) == 9.0
+
+
+def test_objectives_print() -> None:
+    x = kr.Variable(3, name="x")
+    assert repr(kr.Minimize(kr.sum_squares(x))) == "<minimize sum_squares(x)>"
+    assert kr.Maximize(kr.sum(x)).latex() == r"\text{maximize}\quad \mathbf{1}^\top x"

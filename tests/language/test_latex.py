@@ -19,7 +19,7 @@ from language import models
 # Beyond mathtext, which lacks environments: commands that KaTeX and MathJax know as well.
 KNOWN = re.compile(
     "aligned|underset|text|left|right|Vert|mathbf|mathbb|mathrm|operatorname|top|circ|oslash|cdot|cdots|times|frac|sqrt|leq|geq|succeq"
-    "|preceq|in|max|min|exp|log|sin|cos|tanh|quad|infty|hat|bar|tilde|dot|gamma|mu|theta|Sigma|begin|end"
+    "|preceq|in|max|min|exp|log|sin|cos|tanh|quad|infty|hat|bar|tilde|dot|gamma|mu|theta|sigma|Sigma|mathcal|begin|end"
 )
 SHOWN = {
     **catalogue.CASES,

@@ -118,3 +118,10 @@ def test_parameters_of_bounds_are_parameters_of_the_problem() -> None:
     assert list(problem.parameters) == ["p"]
     with pytest.raises(kr.DefinitionError, match="'p' is taken"):
         kr.Problem(kr.Minimize(-kr.sum(x) + kr.Parameter(3, name="p") @ x))
+
+
+@pytest.mark.parametrize("shape", [None, "ab", 2.5, (2, None), 2**62, 10**30, (2**20, 2**20), -1])
+def test_shapes_that_are_none(shape: Any) -> None:
+    for kind in (kr.Variable, kr.Parameter):
+        with pytest.raises(kr.DefinitionError):
+            kind(shape)

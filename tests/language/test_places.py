@@ -76,7 +76,7 @@ def test_the_console_without_source_prints_the_expression(tmp_path: Path) -> Non
     if sys.version_info >= (3, 13):
         assert "^^^^^^^^^^^^^ kr.abs(x) is convex" in told
     else:
-        assert "  --> <stdin>:4\n  | p @ abs(x)\n  | ^^^^^^^^^^ abs(x) is convex, the sign of p is unknown\n" in told
+        assert "  --> <stdin>:4\n  | p @ kr.abs(x)\n  | ^^^^^^^^^^^^^ kr.abs(x) is convex, the sign of p is unknown\n" in told
     assert 'mend  declare the sign: p = kr.Parameter(3, name="p", nonneg=True)' in told
 
 
@@ -119,7 +119,7 @@ def test_compiled_code_without_source(tmp_path: Path, monkeypatch: pytest.Monkey
     try:
         assert said(module.build).startswith(
             "a coefficient of unknown sign  [D02]\n  --> bare_model.py:6\n"
-            "  | p @ abs(x)\n  | ^^^^^^^^^^ abs(x) is convex, the sign of p is unknown\n"
+            "  | p @ kr.abs(x)\n  | ^^^^^^^^^^^^^ kr.abs(x) is convex, the sign of p is unknown\n"
         )
     finally:
         del sys.modules["bare_model"]
@@ -128,7 +128,7 @@ def test_compiled_code_without_source(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_text_that_no_file_holds() -> None:
     scope: dict[str, Any] = {}
     exec(compile(MODEL, "<nowhere>", "exec"), scope)
-    assert "  --> <nowhere>:6\n  | p @ abs(x)\n  | ^^^^^^^^^^ " in said(scope["build"])
+    assert "  --> <nowhere>:6\n  | p @ kr.abs(x)\n  | ^^^^^^^^^^^^^ " in said(scope["build"])
 
 
 def test_a_file_that_changed_since_is_not_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def test_a_file_that_changed_since_is_not_quoted(tmp_path: Path, monkeypatch: py
     module = importlib.import_module("changing_model")
     source.write_text("# a\n" * 5 + "x = 1\n", encoding="utf-8")
     try:
-        assert "  --> changing_model.py:6\n  | p @ abs(x)\n" in said(module.build)
+        assert "  --> changing_model.py:6\n  | p @ kr.abs(x)\n" in said(module.build)
     finally:
         del sys.modules["changing_model"]
 

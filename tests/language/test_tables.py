@@ -47,8 +47,8 @@ def test_every_other_atom_of_variables_has_an_epigraph() -> None:
     assert set(EPIGRAPHS) == {name for name, atom in ATOMS.items() if atom.form in (Form.PIECEWISE, Form.QUADRATIC)}
 
 
-def test_every_atom_has_a_value_except_user_functions() -> None:
-    assert {name for name, atom in ATOMS.items() if atom.value is None} == {"function"}
+def test_every_atom_has_a_value_except_user_functions_and_linear_programs() -> None:
+    assert {name for name, atom in ATOMS.items() if atom.value is None} == {"function", "suppfunc"}
 
 
 def test_every_atom_is_compared_with_the_oracle() -> None:

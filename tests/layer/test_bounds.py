@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -115,6 +116,16 @@ def test_bounds_hold_exactly(name: str) -> None:
         if facts.diag or facts.sparsity is not None:
             pattern = np.eye(x.shape[-1], dtype=bool) if facts.sparsity is None else facts.sparsity.array
             assert bool((x[..., ~torch.tensor(pattern)] == 0).all())
+
+
+@pytest.mark.parametrize("engine", ["cpu", "torch"])
+def test_bounds_that_cross_by_rounding_are_met(engine: Literal["cpu", "torch"]) -> None:
+    x, p = kr.Variable(2, name="x"), kr.Parameter(2, name="p")
+    layer = kr.compile(kr.Problem(kr.Minimize(kr.sum_squares(x)), [3 * x >= 3 * p, 0.1 * x <= 0.1 * p]), backend=engine)
+    values = torch.rand(200, 2, dtype=torch.float64) - 0.5
+    torch.testing.assert_close(layer(values)[x], values, rtol=1e-15, atol=0)
+    apart = kr.compile(kr.Problem(kr.Minimize(kr.sum_squares(x)), [x >= p, x <= p - 1e-6]), backend=engine, on_failure="return")
+    assert (apart(values).status == kr.Status.PRIMAL_INFEASIBLE).all()
 
 
 def _names(side: kr.Expression) -> set[str]:

@@ -6,7 +6,7 @@ import dataclasses
 import importlib.metadata
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -179,6 +179,9 @@ def test_rows_index_the_standard_form() -> None:
     torch.testing.assert_close(data.A[:, budget.A], torch.tensor([[[1.0] * 6 + [0.0] * 6]], dtype=torch.float64))
     with pytest.raises(kr.InputError, match="long only"):
         layer.rows("longonly")
+    for other in (kr.Variable(3), 0):
+        with pytest.raises(kr.InputError, match="no constraint"):
+            layer.rows(cast(Any, other))
 
 
 def test_the_rows_of_a_constraint_are_the_constraint() -> None:

@@ -139,12 +139,3 @@ def test_problems_without_variables_are_answered(rows: bool) -> None:
     solution = layer(torch.tensor([0.5, 2.0], dtype=F))
     torch.testing.assert_close(solution.objective, torch.tensor([0.25, 4.0], dtype=F))
     assert solution.status.tolist() == [0, kr.Status.PRIMAL_INFEASIBLE if rows else 0]
-
-
-def test_scipy_on_the_left_is_explained() -> None:
-    from scipy import sparse
-
-    x = kr.Variable(2, name="x")
-    with pytest.raises(kr.UsageError, match=r"kr\.Constant"):
-        sparse.eye_array(2) @ x
-    assert (kr.Constant(sparse.eye_array(2)) @ x).shape == (2,)

@@ -123,3 +123,17 @@ def test_a_user_function_agrees_with_the_same_formula_in_the_language() -> None:
     x, a, c = kr.Variable(4, name="x"), kr.Parameter(4, name="a"), kr.Parameter(4, name="c")
     plain = kr.Problem(kr.Minimize(kr.sum_squares(x - c) + kr.sum(kr.multiply(kr.exp(a), kr.square(x)))))
     torch.testing.assert_close(kr.compile(problem)(**batch)["x"], kr.compile(plain)(**batch)["x"], rtol=1e-12, atol=1e-12)
+
+
+def test_the_oracle_states_what_cvxpy_stumbles_over() -> None:
+    """A scalar without a limit on one side, and running sums inside of a quadratic form."""
+    x, y = kr.Variable(3, name="x"), kr.Variable(name="y", bounds=[0.5, np.inf])
+    z = kr.Variable((2, 2), name="z", bounds=[-np.inf, np.array([[1.0, np.inf], [np.inf, 1.0]])])
+    sums = kr.quad_form(kr.cumsum(x) - 1, np.eye(3)) + kr.quad_form(kr.cumsum(z, 1).flatten() - 2, np.eye(4))
+    problem = kr.Problem(kr.Minimize(sums + kr.square(y)), [kr.sum(x) + y <= 1])
+    model = problem.to_cvxpy({})
+    model.problem.solve(solver=cp.CLARABEL)
+    solution = problem.solve(eps=1e-9)
+    assert abs(float(solution.objective) - model.problem.value) <= 1e-5
+    for name, variable in model.variables.items():
+        np.testing.assert_allclose(solution[name].numpy(), variable.value, atol=1e-4)

@@ -322,3 +322,13 @@ def test_one_bad_item_is_told_and_its_mates_are_not_concerned(
         assert value.grad is not None
         assert torch.isfinite(value.grad).all()
         assert (value.grad[1] == 0).all()
+
+
+def test_an_error_inside_of_a_function_says_whose_it_is() -> None:
+    x, p = kr.Variable(3), kr.Parameter(3, name="p")
+    layer = kr.compile(kr.Problem(kr.Minimize(kr.sum_squares(x - kr.function(np.exp, p, shape=3)))))
+    with pytest.raises(RuntimeError) as caught:
+        layer(torch.ones(2, 3))
+    (note,) = caught.value.__notes__
+    assert "the function exp of kr.function" in note
+    assert "one item with tensors of shapes (3,)" in note
