@@ -13,9 +13,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from . import interior_point
+from . import interior_point, linear
 from .data import QPData, Residuals, WarmStart
 from .equilibrate import equilibrate
+from .independent import turned
 from .polish import Active, Factor, factorize, polish
 from .products import matvec
 from .residuals import Measure, Point
@@ -32,6 +33,9 @@ SECOND = 1e-4
 UNDECIDED = 1e-3  # rows with z/s within this factor of the dividing line and its inverse are tried on both sides of it
 # From an iterate with eight digits two refinements reach rounding, from nothing it takes three; a flat direction takes more.
 REFINEMENTS, FROM_NOTHING, PATIENT = 2, 3, 8
+# Rows at an angle of e from each other take some 1e-6/e² refinements: below 1e-3 they never arrive. EXACT solves the system of the
+# active set as it is, by the means of the derivative.
+EXACT = 0
 WARM_ITERATIONS = 12  # from the solution of a similar problem; whoever needs more starts anew
 LOOSE = 1e-4  # who asks for less than this has no use for a second attempt
 
@@ -98,7 +102,9 @@ def run(
             found = _merged(found, again, items, clean.batch, max_iter)
     worst = found.residuals.worst
     undecided = ~found.sure & (worst <= math.sqrt(eps)) & (found.iterations < max_iter)
-    if found.v is not None and eps <= LOOSE and bool(undecided.any()):
+    if found.v is None:
+        undecided = ~found.sure  # nothing has to be identified: there is one system, and it can be solved
+    if eps <= LOOSE and bool(undecided.any()):
         found = _improved(found, clean, undecided.nonzero().squeeze(1), eps, max_iter, careful)
     status = judge(found.residuals, clean.rejected, found.iterations, eps, eps_abs, max_iter)
     return Outcome(clean, found.point, found.factor, found.residuals, status, found.iterations)
@@ -131,7 +137,7 @@ def _attempt(
     """Iterate until the loop's own test is met, polish, and keep whichever is better. Begins at ``v`` if given.
 
     ``loop_eps``, ``gap_eps``: residuals and relative gap at which the iteration ends; ``eps``: what the polished point is to have.
-    ``bias``: below 1 takes undecided rows for active, above 1 for inactive.
+    ``bias``: below 1 takes undecided rows for active, above 1 for inactive. ``refinements``: of the polish; EXACT: no few will do.
     """
     measure = Measure(clean)
     d, e = equilibrate(clean.Q, clean.W)
@@ -139,7 +145,14 @@ def _attempt(
     if warm is not None:
         v = interior_point.warm_start(qp, _scaled(warm, d, e, clean))
     if qp.inequalities:
-        v, iterations = interior_point.solve(qp, loop_eps, gap_eps, max_iter, v, careful=careful)
+        if careful and qp.k:
+            turn = turned(qp)
+            v, iterations = interior_point.solve(
+                turn.qp, loop_eps, gap_eps, max_iter, None if v is None else turn.there(v), careful=True
+            )
+            v = turn.back(v)
+        else:
+            v, iterations = interior_point.solve(qp, loop_eps, gap_eps, max_iter, v, careful=careful)
         start, active = _identified(clean, qp, v, d, e, bias)
     else:
         nothing = clean.p.new_zeros(clean.batch, qp.n)
@@ -147,19 +160,36 @@ def _attempt(
         start = Point(nothing, nothing.new_zeros(clean.batch, qp.k), nothing, nothing)
         active = Active(torch.ones_like(start.w, dtype=torch.bool), nothing.bool(), nothing.bool())
     factor, exists = factorize(qp, active, d, e)
-    point = polish(clean, factor, start, refinements if qp.inequalities else FROM_NOTHING)
+    if refinements == EXACT:
+        point, steady = polish(clean, factor, start, FROM_NOTHING, _exactly(clean, factor))
+    else:
+        point, steady = polish(clean, factor, start, refinements if qp.inequalities else FROM_NOTHING)
     residuals = measure.residuals(point, measure.fair)
-    sure = exists & (residuals.worst <= SURE * eps)
+    sure = exists & steady & (residuals.worst <= SURE * eps)
     if not (clean.p.is_cpu and bool(sure.all())):
+        # Fair floors stay where they are proof enough: what is reported of an item must not depend on whether its mates need more.
         floors = measure.floors
-        residuals, before = measure.residuals(point, floors), measure.residuals(start, floors)
-        keep = (sure | (exists & (residuals.worst <= before.worst))).unsqueeze(1)
+        polished, before = measure.residuals(point, floors), measure.residuals(start, floors)
+        polished = _combined(lambda fair, plain: torch.where(sure.unsqueeze(1), fair, plain), residuals, polished)
+        keep = (sure | (exists & (polished.worst <= before.worst))).unsqueeze(1)
 
         def choose(polished: Tensor, unpolished: Tensor) -> Tensor:
             return torch.where(keep, polished, unpolished)
 
-        point, residuals = _combined(choose, point, start), _combined(choose, residuals, before)
+        point, residuals = _combined(choose, point, start), _combined(choose, polished, before)
     return Attempt(point, factor, residuals, iterations, sure, v)
+
+
+def _exactly(clean: Clean, factor: Factor) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """K^-1 for the active set of a factor, as the derivative has it: refined, and where that leads nowhere by singular values."""
+    k, everyone = clean.k, torch.ones_like(factor.unit.squeeze(1), dtype=torch.bool)
+
+    def apply(r_x: Tensor, r_w: Tensor) -> tuple[Tensor, Tensor]:
+        parts = r_x, r_w[:, :k], r_w[:, k:], torch.zeros_like(r_x)
+        u_x, u_y, u_z, _ = linear.solve(clean.Q, clean.W[:, k:], clean.W[:, :k], parts, factor, everyone)
+        return u_x, torch.cat([u_y, u_z], 1)
+
+    return apply
 
 
 def _scaled(warm: WarmStart, d: Tensor, e: Tensor, clean: Clean) -> Tensor:
@@ -171,23 +201,30 @@ def _scaled(warm: WarmStart, d: Tensor, e: Tensor, clean: Clean) -> Tensor:
 def _improved(found: Attempt, clean: Clean, items: Tensor, eps: float, max_iter: int, careful: bool) -> Attempt:
     """``found`` with further attempts at ``items`` where these are better.
 
-    A flat direction needs a longer polish. Otherwise what keeps an item undecided is mostly one row that lags behind the others: it
-    is tried as active and as inactive. Only then does the iteration go on, to a sharper gap; iterations count both.
+    A flat direction needs a longer polish, rows that are nearly parallel an exact one. Otherwise what keeps an item undecided is
+    mostly one row that lags behind the others: it is tried as active and as inactive. Only then does the iteration go on, to a
+    sharper gap; iterations count both. Without inequalities there is but one active set.
     """
-    attempts = (0, 1.0, PATIENT), (0, UNDECIDED, REFINEMENTS), (0, 1 / UNDECIDED, REFINEMENTS), (max_iter, 1.0, PATIENT)
+    attempts: tuple[tuple[int, float, int], ...] = ((0, 1.0, EXACT),)
+    if found.v is not None:
+        others = (0, UNDECIDED, REFINEMENTS), (0, 1 / UNDECIDED, REFINEMENTS), (max_iter, 1.0, PATIENT), (0, 1.0, EXACT)
+        attempts = (0, 1.0, PATIENT), *attempts, *others
     for budget, bias, refinements in attempts:
-        assert found.v is not None
-        again = _attempt(clean.select(items), eps, eps / 2, SECOND * eps, budget, found.v[items], bias, refinements, careful)
-        found = _merged(found, again, items, clean.batch, max_iter)
+        v = None if found.v is None else found.v[items]
+        again = _attempt(clean.select(items), eps, eps / 2, SECOND * eps, budget, v, bias, refinements, careful)
+        # An exact polish proves its item or says nothing: the least-squares solution of a system that has none looks nearly solved
+        # where p is small, and the item may be unbounded.
+        found = _merged(found, again, items, clean.batch, max_iter, proved_only=refinements == EXACT)
         items = items[~again.sure]
         if not len(items):
             break
     return found
 
 
-def _merged(found: Attempt, again: Attempt, items: Tensor, B: int, max_iter: int) -> Attempt:
-    """``found`` with ``again``, an attempt at ``items``, in the places where that is better."""
+def _merged(found: Attempt, again: Attempt, items: Tensor, B: int, max_iter: int, *, proved_only: bool = False) -> Attempt:
+    """``found`` with ``again``, an attempt at ``items``, in the places where that is better; or only where it is proved."""
     better = again.sure | (again.residuals.worst <= found.residuals.worst[items])
+    better = again.sure if proved_only else better
     places = items[better]
 
     def put(whole: Tensor, part: Tensor) -> Tensor:

@@ -47,6 +47,8 @@ def _by_cpu(data: QPData, options: Options, rejected: Tensor | None, warm: WarmS
 def _by_torch(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStart | None) -> Found:
     """Large batches go through in parts: items do not interact."""
     size = part_size(data.sizes, data.Q.element_size(), CACHE if data.Q.is_cpu else MEMORY)
+    if options.batch_invariant and data.Q.is_cpu:  # torch's products round by the size of the batch
+        size = 1
     if data.batch <= size:
         return _part(data, options, rejected, warm)
     parts = []

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from .data import QPData, QPSolution
-from .minimum_norm import DEPENDENT, FLAT
+from .minimum_norm import DEPENDENT, curved
 from .options import EPS
 from .products import matvec
 
@@ -72,12 +72,16 @@ def gradient_flags(data: QPData, solution: QPSolution, own: Tensor | None = None
 def _margin(data: QPData, solution: QPSolution) -> Tensor:
     """min over inequalities of max(s_i / its terms, pull of z_i / pull of the objective), (B,); inf where there are none.
 
-    A multiplier is small if its pull on x is small beside the pull of the objective.
+    A multiplier is small if its pull on x is small beside the pull of the objective. At the apex of a cone, p = 0 and x = 0, both
+    are rounding; so a pull that moves x by less than eps of its size, which no solution knows, is small as well.
     """
     Q, G, h = (part.nan_to_num(0, 0, 0) for part in ((data.Q + data.Q.mT) / 2, data.G, data.h))
     x, z, s = (part.nan_to_num(0) for part in (solution.x, solution.z, solution.s))
-    size = x.abs()
-    gradient = (matvec(Q, x).abs().amax(1) + data.p.nan_to_num(0, 0, 0).abs().amax(1)).clamp(min=1e-300).unsqueeze(1)
+    size, p = x.abs(), data.p.nan_to_num(0, 0, 0).abs().amax(1)
+    largest = Q.abs().flatten(1).amax(1)
+    unknown = math.sqrt(EPS[Q.dtype]) * largest * _typical(data, p, largest)
+    gradient = torch.maximum(matvec(Q, x).abs().amax(1) + p, torch.where(largest + p > 0, unknown, 1))
+    gradient = gradient.clamp(min=1e-300).unsqueeze(1)
     length = torch.linalg.vector_norm(G, dim=2)
     slack = s.abs() / (length.clamp(max=1) + h.abs() + matvec(G.abs(), size)).clamp(min=1e-300)
     larger = torch.maximum(slack, z * length / gradient)
@@ -90,6 +94,19 @@ def _margin(data: QPData, solution: QPSolution) -> Tensor:
             parts.append(torch.where(torch.isfinite(bound), larger, torch.inf))
     parts.append(torch.full_like(x[:, :1], torch.inf))
     return torch.cat(parts, 1).amin(1)
+
+
+def _typical(data: QPData, p: Tensor, Q: Tensor) -> Tensor:
+    """The size of x that the data suggest, at most 1: right-hand sides over their rows, and the largest p over that of Q; (·)."""
+    sides = [(data.h, data.G), (data.b, data.A), (data.lb, None), (data.ub, None)]
+    found = torch.where(Q > 0, p / torch.where(Q > 0, Q, 1), 0)
+    for side, rows in sides:
+        if side is not None and side.shape[1]:
+            value = side.nan_to_num(0, 0, 0).abs()
+            length = value.new_ones(()) if rows is None else rows.nan_to_num(0, 0, 0).abs().amax(2)
+            ratio = torch.where(length > 0, value / torch.where(length > 0, length, 1), 0)
+            found = torch.maximum(found, ratio.amax(1))
+    return torch.where(found > 0, found.clamp(max=1), 1)
 
 
 @torch.no_grad()
@@ -157,14 +174,14 @@ def _flags(data: QPData, solution: QPSolution, own: Tensor | None) -> tuple[Tens
     null = torch.eye(n, dtype=dtype, device=x.device) - Vt.mT @ (Vt * kept.unsqueeze(2))
     reduced = null @ Q @ null
     reduced = (reduced + reduced.mT) / 2
-    curvature = torch.linalg.eigvalsh(reduced)
+    curvature, V = torch.linalg.eigh(reduced)
     scale = torch.linalg.matrix_norm(Q, ord=torch.inf).unsqueeze(1)
     free = n - kept.sum(1)
-    curved = (curvature > FLAT[dtype] * scale).sum(1)
-    flat = free - curved
-    moving = flat if own is None else _moving(reduced, null, scale, own)
+    bends = curved(curvature, V, Q)
+    flat = free - bends.sum(1)
+    moving = flat if own is None else _moving(Q, reduced, null, scale, own)
     nonunique = moving > 0
-    low = (curvature > FLAT[dtype] * scale) & (curvature < near * scale)
+    low = bends & (curvature < near * scale)
 
     masked = ~solution.ok
     flags = torch.zeros(B, dtype=torch.int64, device=x.device)
@@ -174,12 +191,12 @@ def _flags(data: QPData, solution: QPSolution, own: Tensor | None) -> tuple[Tens
     return flags | torch.where(masked, int(GradientFlag.masked), 0), (flat - moving).clamp(min=0)
 
 
-def _moving(reduced: Tensor, null: Tensor, scale: Tensor, own: Tensor) -> Tensor:
+def _moving(Q: Tensor, reduced: Tensor, null: Tensor, scale: Tensor, own: Tensor) -> Tensor:
     """How many flat directions, seen in the columns ``own`` alone, are left: the rank of that part of a basis; (B,)."""
     dtype = reduced.dtype
     scale = torch.where(scale > 0, scale, 1)
     eye = torch.eye(reduced.shape[1], dtype=dtype, device=reduced.device)
     curvature, V = torch.linalg.eigh(reduced + scale.unsqueeze(2) * (eye - null))  # directions across rows are not flat
-    part = V[:, own] * (curvature <= FLAT[dtype] * scale).unsqueeze(1)
+    part = V[:, own] * ~curved(curvature, V, Q).unsqueeze(1)
     rank: Tensor = (torch.linalg.svdvals(part) > math.sqrt(EPS[dtype])).sum(1)
     return rank

@@ -3,6 +3,14 @@
 The factor solves a softened system. Each refinement shrinks the error by the ratio of what was softened to what was there, so
 that a regular system takes two or three. An item whose residual does not vanish has no or many solutions: it is given the
 least-squares solution of least norm, from its own data.
+
+A residual of 1e-9 says little where rows are nearly parallel: for A = [[1, 0], [1, e]] the part of A^-T w that is still missing
+leaves e² times itself, and shrinks by 1/(1 + e²/delta) at a time. What shows it is that the updates do not fade. So an item that
+falls short of ``ACCURATE`` counts as solved only if its last update was at most ``STEADY``; rounding alone makes it 1e-10.
+
+A right-hand side that a flat direction v does not see has solutions, and refinement ends at the one of least norm in the units of
+the equilibration. In those of the problem its norm may be a thousand times the least: Q = uu', u = (1, 1000), r_x = u. So an item
+with a flat direction is looked at again: with M = U'U, and M v = rho v, M^-1 makes v of whatever there is of v in u_x.
 """
 
 from __future__ import annotations
@@ -18,6 +26,9 @@ from .products import matvec, vecmat
 REFINEMENTS = 8
 ACCURATE = {torch.float64: 1e-13, torch.float32: 1e-6}
 CONSISTENT = {torch.float64: 1e-9, torch.float32: 1e-3}
+STEADY = {torch.float64: 1e-8, torch.float32: 1e-2}  # an update over the solution
+SEEN = 1e-6  # of a flat direction in a solution, over the solution
+STRIDE = 0.6180339887498949  # its multiples less their integers: a vector that no flat direction with a pattern is orthogonal to
 
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -44,16 +55,26 @@ def solve(Q: Tensor, G: Tensor, A: Tensor, r: Parts, factor: Factor, ok: Tensor,
     first = torch.maximum(first, u_x.abs().amax(1))
     if bool(at_bound.any()):
         left_x, left_w = r_x - vecmat(u_x, Q), r_w - matvec(W, u_x)
+    # An item that is done stays as it is: how long the others take must not reach it.
+    going = ok
     for _ in range(REFINEMENTS):
         du_x, du_w = factor.apply(left_x, left_w, W)
-        u_x, u_w = u_x + du_x, u_w + du_w
+        more = going.unsqueeze(1)
+        u_x, u_w = torch.where(more, u_x + du_x, u_x), torch.where(more, u_w + du_w, u_w)
         left_x = r_x - vecmat(u_x, Q) - vecmat(u_w, W)
         left_w = r_w - matvec(W, u_x) + (0 if give is None else give * u_w)
         error = _length(left_x, left_w, factor.scale, row_unit)
-        if not bool((ok & (error > ACCURATE[dtype] * first)).any()):
+        going = going & (error > ACCURATE[dtype] * first)
+        if not bool(going.any()):
             break
     u_bound = torch.where(at_bound, left_x, 0)
     lost = ok & ~(error <= CONSISTENT[dtype] * first)
+    if bool(going.any()):
+        inverse, inverse_row = (torch.where(unit > 0, 1 / unit, 0) for unit in (factor.scale, row_unit))
+        update, size = (_length(*u, inverse, inverse_row) for u in ((du_x, du_w), (u_x, u_w)))
+        lost = lost | (going & ~(update <= STEADY[dtype] * size))
+    if dtype == torch.float64:  # what float32 adds to the diagonal hides too much to tell
+        lost = lost | (ok & _sees_flat(u_x, factor))
     if give is None and bool(lost.any()):
         items = lost.expand(B).nonzero().squeeze(1)
         parts = (Q, W, r_x, r_w, r_bound, factor.weight > 0, at_bound)
@@ -66,6 +87,25 @@ def solve(Q: Tensor, G: Tensor, A: Tensor, r: Parts, factor: Factor, ok: Tensor,
 
 def _length(left_x: Tensor, left_w: Tensor, scale: Tensor, row_unit: Tensor) -> Tensor:
     return torch.cat([left_x * scale, left_w * row_unit], 1).abs().amax(1)
+
+
+def _sees_flat(u_x: Tensor, factor: Factor) -> Tensor:
+    """Whether u_x has a part along a direction without curvature that no row holds, (B,).
+
+    Two steps of inverse iteration find the least eigenvalue of M. It is what ``polish`` added if there is a flat direction; it is
+    about that, too, where curvature is so small that refinement takes forever.
+    """
+    n = u_x.shape[1]
+    probe = (torch.arange(1, n + 1, dtype=u_x.dtype, device=u_x.device) * STRIDE).frac() + 0.5
+    first = kkt.solve(factor.U, probe.expand(len(factor.U), 1, n))
+    second = kkt.solve(factor.U, first)
+    least = (first.abs().amax((1, 2)) / second.abs().amax((1, 2))) if n else first.new_zeros(len(first))
+    flat = least <= 2 * kkt.rho(n, True, u_x.dtype) * factor.unit.squeeze(1)
+    if not bool(flat.any()):
+        return flat
+    scaled = factor.scale * u_x
+    along = kkt.solve(factor.U, scaled.unsqueeze(1)).squeeze(1)
+    return flat & (along.abs().amax(1) * least > SEEN * scaled.abs().amax(1))
 
 
 def _stack(A: Tensor, G: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from .products import matvec, vecmat
 
-# Singular values below this fraction of the largest belong to dependent rows; curvatures, to flat directions.
+# Singular values below this fraction of the largest belong to dependent rows; curvatures below this fraction of the terms that make
+# them up, to flat directions.
 DEPENDENT = {torch.float64: 1e-9, torch.float32: 1e-4}
 FLAT = {torch.float64: 1e-11, torch.float32: 1e-5}
 
@@ -40,14 +41,26 @@ def solve(
     null = torch.eye(Q.shape[1], dtype=dtype, device=Q.device) - range_of_rows
     reduced = null @ Q @ null
     curvature, V = torch.linalg.eigh((reduced + reduced.mT) / 2)
-    largest = torch.linalg.matrix_norm(Q, ord=torch.inf).unsqueeze(1)
-    X = V * torch.where(curvature > FLAT[dtype] * largest, 1 / curvature, 0).unsqueeze(1) @ V.mT
+    X = V * torch.where(curved(curvature, V, Q), 1 / curvature, 0).unsqueeze(1) @ V.mT
 
     def pinv(r: Tensor) -> Tensor:
         return vecmat(inverse * vecmat(r, U), Vt)
 
     u_x = pinv(r_c)
-    u_x = u_x + matvec(X, r_x - vecmat(u_x, Q))
+    # Projected before and after: eigenvectors of little curvature are mixed with the rows' own directions, by eps |Q| / curvature.
+    u_x = u_x + matvec(null, matvec(X, matvec(null, r_x - vecmat(u_x, Q))))
     left = r_x - vecmat(u_x, Q)
     u_c = unit * matvec(U, inverse * matvec(Vt, left))
     return u_x, u_c[:, :rows], u_c[:, rows:]
+
+
+def curved(curvature: Tensor, V: Tensor, Q: Tensor) -> Tensor:
+    """Which of the directions V (B,n,n) of curvature v'Qv are not flat, (B,n).
+
+    Rounding in Q is relative to each entry, so it hides what is small beside |v|'|Q||v|: in diag(1e-6, 1e6) nothing is flat. The
+    eigenvalues themselves come with an error of eps |Q|.
+    """
+    dtype, size = Q.dtype, V.abs()
+    terms = (size * (Q.abs() @ size)).sum(1)
+    error = Q.shape[-1] * torch.finfo(dtype).eps * torch.linalg.matrix_norm(Q, ord=torch.inf).unsqueeze(1)
+    return curvature > torch.maximum(FLAT[dtype] * terms, error)

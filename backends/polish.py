@@ -14,6 +14,7 @@ factor would not do: with D = z/s it loses digits as the solve gets better.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,10 @@ from .products import matvec, vecmat
 from .residuals import Point
 from .scaled import Scaled
 from .screen import Clean
+
+# The residual of rows at an angle of e is e times what is missing of x, and e² times what is missing of their multipliers: 1e-10
+# is proof of nothing there. But what is missing shrinks by 1/(1 + e²/delta) with each refinement, so it shows in the last of them.
+STEADY = {torch.float64: 1e-6, torch.float32: 1e-1}
 
 
 @dataclass(frozen=True)
@@ -76,10 +81,17 @@ def factorize(qp: Scaled, active: Active, d: Tensor, e: Tensor) -> tuple[Factor,
     return Factor(U, d * free, D * e * e, unit, active.lower, active.upper), exists
 
 
-def polish(clean: Clean, factor: Factor, point: Point, refinements: int) -> Point:
-    """The solution of the active set's system, refined from ``point``; multipliers clamped to >= 0, x to its bounds.
+def polish(
+    clean: Clean,
+    factor: Factor,
+    point: Point,
+    refinements: int,
+    apply: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
+) -> tuple[Point, Tensor]:
+    """The solution of the active set's system, refined from ``point``; multipliers clamped to >= 0, x to its bounds. And whether
+    the last refinement left the multipliers where they were, (B,).
 
-    A refinement wins about six digits (1/delta) on a regular problem.
+    A refinement wins about six digits (1/delta) on a regular problem. ``apply`` solves for (u_x, u_w); the factor's own by default.
     """
     at = [(bound, mask) for bound, mask in ((clean.lower, factor.lower), (clean.upper, factor.upper)) if bound is not None]
     x = point.x
@@ -88,13 +100,27 @@ def polish(clean: Clean, factor: Factor, point: Point, refinements: int) -> Poin
     w = torch.where(factor.weight > 0, point.w, 0)
     for _ in range(refinements):
         r_x = -(vecmat(x, clean.Q) + clean.p + vecmat(w, clean.W))
-        u_x, u_w = factor.apply(r_x, clean.rhs - matvec(clean.W, x), clean.W)
+        r_w = clean.rhs - matvec(clean.W, x)
+        u_x, u_w = factor.apply(r_x, r_w, clean.W) if apply is None else apply(r_x, r_w)
         x, w = x + u_x, w + u_w
+    steady = _steady(clean, factor, w, u_w)
     w = torch.cat([w[:, : clean.k], w[:, clean.k :].clamp(min=0)], 1)
     if not at:
-        return Point(x, w, point.z_lb, point.z_ub)
+        return Point(x, w, point.z_lb, point.z_ub), steady
     x = clean.clamp(x)
     reduced = vecmat(x, clean.Q) + clean.p + vecmat(w, clean.W)
     z_lb = torch.where(factor.lower, reduced, 0).clamp(min=0)
     z_ub = torch.where(factor.upper, -reduced, 0).clamp(min=0)
-    return Point(x, w, z_lb, z_ub)
+    return Point(x, w, z_lb, z_ub), steady
+
+
+def _steady(clean: Clean, factor: Factor, w: Tensor, u_w: Tensor) -> Tensor:
+    """Whether an update of the multipliers is small beside them, or beside p, in the units of the equilibration."""
+    row_unit = (factor.weight * factor.unit * kkt.DELTA[w.dtype]).sqrt()
+    inverse = torch.where(row_unit > 0, 1 / row_unit, 0)
+    cost = (clean.p * factor.scale).abs().amax(1)
+    size = torch.where(cost > 0, cost, 1) / factor.unit.squeeze(1)
+    if not w.shape[1]:
+        return torch.ones_like(size, dtype=torch.bool)
+    update, held = ((part * inverse).abs().amax(1) for part in (u_w, w))
+    return update <= STEADY[w.dtype] * torch.maximum(size, held)
