@@ -89,6 +89,9 @@ def bind(
     tensors = {name: _tensor(name, value, place) for place, (name, value) in enumerate(given.items())}
     present = [*(tensors[name] for name, value in given.items() if isinstance(value, Tensor | np.ndarray)), *own]
     device = _device({name: tensors[name] for name, value in given.items() if isinstance(value, Tensor)}, own)
+    if device.type == "meta":
+        name = next((name for name, tensor in tensors.items() if tensor.is_meta), "a weight")
+        raise without_values(f"input {name}", name, (name,))
     floats = [t.dtype for t in present if t.dtype.is_floating_point]
     dtype = floats[0] if floats else torch.get_default_dtype()
     for other in floats[1:]:
@@ -132,7 +135,7 @@ def _tensor(name: str, value: Any, place: int) -> Tensor:
         if value.is_complex():
             title, why = f"input {name}: expected real numbers, got {value.dtype}", "a quadratic program is over the reals"
             raise input_error("I07", title, why, f"pass {name}.real and {name}.imag apart", at=(name, place))
-        return with_values(f"input {name}", name, value, (name, place))
+        return dense(f"input {name}", name, value, (name, place))
     if isinstance(value, np.ndarray | Real | list | tuple | np.generic):
         try:
             array = np.asarray(value)
@@ -148,15 +151,18 @@ def _tensor(name: str, value: Any, place: int) -> Tensor:
     raise input_error("I09", title, why, mend, at=(name, place), label="no numbers")
 
 
-def with_values(what: str, name: str, tensor: Tensor, at: Sequence[str | int]) -> Tensor:
-    """The tensor, if its entries lie in memory, each in its place: sparse ones and those of the meta device do not."""
+def dense(what: str, name: str, tensor: Tensor, at: Sequence[str | int]) -> Tensor:
+    """The tensor, if its entries lie each in its place."""
     if tensor.layout is not torch.strided:
         title, mend = f"{what}: expected a dense tensor, got {tensor.layout}", f"write {name}.to_dense()"
         raise input_error("I09", title, "batches of problems are solved as dense arrays", mend, at=at, label="sparse")
-    if tensor.is_meta:
-        title, mend = f"{what}: expected values, got a tensor on the meta device", f"make {name} on a device that has memory"
-        raise input_error("I09", title, "a problem is solved for values; a meta tensor has a shape alone", mend, at=at, label="")
     return tensor
+
+
+def without_values(what: str, name: str, at: Sequence[str | int]) -> InputError:
+    """Of a tensor on the meta device."""
+    title, mend = f"{what}: expected values, got a tensor on the meta device", f"make {name} on a device that has memory"
+    return input_error("I09", title, "a problem is solved for values; a meta tensor has a shape alone", mend, at=at, label="")
 
 
 def _device(tensors: Mapping[str, Tensor], own: Iterable[Tensor]) -> torch.device:

@@ -15,7 +15,7 @@ from .data import QPData, QPSolution
 from .failure import SolveError, input_error
 from .flags import Conditioning
 from .flags import conditioning as conditioning_of
-from .inputs import joint_batch, solve_dtype_of, with_values
+from .inputs import dense, joint_batch, solve_dtype_of, without_values
 from .options import Options
 from .solve import solve
 from .warm import Previous, start_of
@@ -163,6 +163,8 @@ def _form(signature: tuple[tuple[str, torch.Size, torch.dtype, torch.device], ..
     """Checked once for all calls of one form: it would cost as much as a small solve."""
     given = {name: _Given(shape, dtype, device) for name, shape, dtype, device in signature}
     _same_device(given)
+    if given["Q"].device.type == "meta":
+        raise without_values("argument Q", "Q", _at("Q"))
     dtype = reduce(torch.promote_types, (facts.dtype for facts in given.values()))
     batches, n = _shapes(given)
     batch = joint_batch(batches)
@@ -194,7 +196,7 @@ def _checked(name: str, value: Any) -> Tensor:
         title = f"argument {name}: expected a floating dtype, got {value.dtype}"
         why = "the problem is solved in the dtype of its data, and integers have no fractions"
         raise input_error("I07", title, why, f"convert it: {name}.double()", at=_at(name))
-    return with_values(f"argument {name}", name, value, _at(name))
+    return dense(f"argument {name}", name, value, _at(name))
 
 
 def _bound(name: str, value: Any, reference: Tensor) -> Tensor:
