@@ -327,6 +327,14 @@ class Lanes:
             lanes.append(b.gep(base, [b.mul(item, stride.v)], inbounds=True, source_etype=DOUBLE))
         return Field(self, tuple(lanes))
 
+    def opaque(self, pointer: Any) -> Any:
+        """The same pointer, of which the compiler does not see what it was computed from.
+
+        Otherwise its loop strength reduction weighs the distances of all arrays from each other, which takes most of the time.
+        """
+        kind = ir.FunctionType(POINTER, [POINTER])
+        return self.b.call(self._declared("llvm.launder.invariant.group.p0", kind), [pointer])
+
     def matrix(self, field: Field, rows: Index | int, n: int, memory: Memory) -> Array:
         """A tensor's (rows, n) as an array: copied side by side, or where it lies, if it is that of one problem."""
         if self.W == 1:

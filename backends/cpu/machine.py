@@ -86,8 +86,8 @@ def compiled(write: Callable[[Lanes], None], layout: Layout) -> bytes:
     module = binding.parse_assembly(str(t.module))
     module.triple = machine.triple
     module.verify()
-    # Loops are tiled by hand: what unrolling and vectorising would add is compile time.
-    options = binding.create_pipeline_tuning_options(speed_level=2)
+    # Loops are tiled by hand: what unrolling, vectorising and a second look would add is compile time.
+    options = binding.create_pipeline_tuning_options(speed_level=1)
     options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = False
     builder = binding.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)

@@ -181,7 +181,7 @@ class Memory:
 
     def array(self, rows: Index | int, cols: Index | int = 1) -> Array:
         t = self.t
-        given = Array(t, self.pointer, cols)
+        given = Array(t, t.opaque(self.pointer), cols)
         self.pointer = t.b.gep(self.pointer, [t.index(rows * cols)], source_etype=t.vector)
         return given
 

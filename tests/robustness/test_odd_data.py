@@ -213,7 +213,7 @@ def test_errors_name_the_argument_and_both_shapes(name: str) -> None:
         assert "expected shape batch + (" in told
     with pytest.raises(kr.InputError, match=f"argument {name}"):
         kr.solve_qp(**blocks | {name: torch.ones(right, dtype=torch.int64)})
-    with pytest.raises(kr.InputError, match=f"argument {name}.*meta"):
+    with pytest.raises(kr.InputError, match=f"{name} on meta"):
         kr.solve_qp(**blocks | {name: torch.ones(right, dtype=F, device="meta")})
     with pytest.raises(kr.InputError, match=rf"argument {name}[^\n]*(dense|shape)"):
         kr.solve_qp(**blocks | {name: torch.ones(right, dtype=F).to_sparse()})
