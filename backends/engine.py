@@ -13,13 +13,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from . import interior_point, linear
+from . import active_set, interior_point, linear
 from .data import QPData, Residuals, WarmStart
 from .equilibrate import equilibrate
 from .independent import turned
 from .polish import Active, Factor, factorize, polish
 from .products import matvec
-from .residuals import Measure, Point
+from .residuals import SURE, Measure, Point
 from .scaled import Scaled, scale
 from .screen import Clean, screen
 from .status import Status
@@ -28,7 +28,6 @@ from .status import Status
 # below SURE * eps it is the optimum, however it was found. What is not proved is attempted again, down to a gap of SECOND * eps:
 # residuals may be small while a row with small slack and small multiplier is still undecided.
 EARLY = 1e-6
-SURE = 1e-2
 SECOND = 1e-4
 UNDECIDED = 1e-3  # rows with z/s within this factor of the dividing line and its inverse are tried on both sides of it
 # From an iterate with eight digits two refinements reach rounding, from nothing it takes three; a flat direction takes more.
@@ -106,6 +105,8 @@ def run(
         undecided = ~found.sure  # nothing has to be identified: there is one system, and it can be solved
     if eps <= LOOSE and bool(undecided.any()):
         found = _improved(found, clean, undecided.nonzero().squeeze(1), eps, max_iter, careful)
+    if careful and eps <= LOOSE and bool((left := ~found.sure).any()):
+        found = _by_active_sets(found, clean, left.nonzero().squeeze(1), eps, max_iter)
     status = judge(found.residuals, clean.rejected, found.iterations, eps, eps_abs, max_iter)
     return Outcome(clean, found.point, found.factor, found.residuals, status, found.iterations)
 
@@ -219,6 +220,24 @@ def _improved(found: Attempt, clean: Clean, items: Tensor, eps: float, max_iter:
         if not len(items):
             break
     return found
+
+
+def _by_active_sets(found: Attempt, clean: Clean, items: Tensor, eps: float, max_iter: int) -> Attempt:
+    """``found`` with what the method of ``active_set`` proves of ``items``."""
+    part = clean.select(items)
+    measure = Measure(part)
+    scales = equilibrate(part.Q, part.W)
+    qp = scale(part, measure.fair, *scales, careful=True)
+
+    def select(whole: Tensors) -> Tensors:
+        return type(whole)(*(getattr(whole, field.name).expand(clean.batch, -1)[items] for field in fields(whole)))
+
+    start, held = select(found.point), found.factor
+    active = Active(*(mask[items] for mask in (held.weight > 0, held.lower, held.upper)))
+    point, factor, proved = active_set.solve(part, qp, measure, scales, start, active, eps)
+    residuals = measure.residuals(point, measure.fair)
+    none = torch.zeros(len(items), dtype=torch.int32, device=items.device)
+    return _merged(found, Attempt(point, factor, residuals, none, proved, None), items, clean.batch, max_iter, proved_only=True)
 
 
 def _merged(found: Attempt, again: Attempt, items: Tensor, B: int, max_iter: int, *, proved_only: bool = False) -> Attempt:

@@ -62,8 +62,8 @@ class Factor:
         return u_x, self.weight * matvec(W, u_x) - weighted
 
 
-def factorize(qp: Scaled, active: Active, d: Tensor, e: Tensor) -> tuple[Factor, Tensor]:
-    """Factor the system of an active set, and whether the factor exists."""
+def factorize(qp: Scaled, active: Active, d: Tensor, e: Tensor, softness: float = 1.0) -> tuple[Factor, Tensor]:
+    """Factor the system of an active set, and whether the factor exists. ``softness``: multiple of the usual regularisation."""
     dtype = qp.Q.dtype
     free = ~(active.lower | active.upper)
     Q, W, Wt = qp.Q, qp.W, qp.Wt
@@ -75,7 +75,7 @@ def factorize(qp: Scaled, active: Active, d: Tensor, e: Tensor) -> tuple[Factor,
     work = kkt.Workspace(len(D), qp.n, W.shape[1], D)
     # A box of 1e-9 makes multipliers, and with them ``unit``, a billion times what Q is: that much would drown a small p_j.
     held = active.rows.any(1, keepdim=True)
-    rho = kkt.RHO[dtype] * qp.curvature.squeeze(2) + torch.where(held, kkt.rounding(qp.n, dtype) * unit, 0)
+    rho = softness * kkt.RHO[dtype] * qp.curvature.squeeze(2) + torch.where(held, kkt.rounding(qp.n, dtype) * unit, 0)
     rho = torch.where(free, rho, unit)
     U, exists = work.factor(Q, W, Wt, D.unsqueeze(1), rho.unsqueeze(1))
     return Factor(U, d * free, D * e * e, unit, active.lower, active.upper), exists

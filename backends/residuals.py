@@ -33,6 +33,8 @@ from .data import Residuals
 from .products import matvec, vecmat
 from .screen import Clean
 
+SURE = 1e-2  # a polished point with residuals below SURE * eps is the optimum, however it was found
+
 
 @dataclass(frozen=True)
 class Point:
@@ -109,6 +111,15 @@ class Measure:
         scaled = (_worst((excess / row_size)[:, k:]), _worst((excess / row_size)[:, :k]), _worst(dual / dual_size), gap / gap_size)
         absolute = (_worst(excess[:, k:]), _worst(excess[:, :k]), _worst(dual), gap)
         return Residuals(torch.stack(scaled, 1), torch.stack(absolute, 1))
+
+    def doubt(self, point: Point, floors: Floors) -> Tensor:
+        """What rounding alone may make of the gap, over its size, (B,): |Q||x| may be a billion times what is left of it."""
+        qp, size = self.qp, point.x.abs()
+        terms = torch.linalg.vecdot(size, vecmat(size, self.Q)) + torch.linalg.vecdot(size, self.p)
+        terms = terms + torch.linalg.vecdot(point.w.abs(), qp.rhs.abs())
+        value = (torch.linalg.vecdot(point.x, vecmat(point.x, qp.Q)) / 2 + torch.linalg.vecdot(point.x, qp.p)).abs()
+        doubt: Tensor = torch.finfo(terms.dtype).eps * terms / (floors.objective.squeeze(1) + value)
+        return doubt
 
 
 def _worst(r: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from .. import kkt, linear, polish, screen
-from ..engine import SURE as SURE
 from ..equilibrate import PASSES as PASSES
 from ..interior_point import CUTS as CUTS
 from ..interior_point import LEAST as LEAST
@@ -14,6 +13,7 @@ from ..interior_point import SHORTER as SHORTER
 from ..interior_point import STALL as STALL
 from ..interior_point import STEP as STEP
 from ..interior_point import TRUSTED as TRUSTED
+from ..residuals import SURE as SURE
 
 RHO = kkt.RHO[torch.float64]
 DELTA = kkt.DELTA[torch.float64]

@@ -164,3 +164,25 @@ def test_a_huge_finite_side_is_not_an_absent_one(solve: Solver) -> None:
     problem = Problem(np.eye(2), np.array([-1.0, -2.0]), np.array([[2e300, 0.0]]), np.array([1e300]), np.zeros((0, 2)), np.zeros(0))
     solution = solve(problem)
     assert status_of(solution) is not kr.Status.SOLVED or solution.x[0] <= 0.5 * (1 + 1e-8)
+
+
+@pytest.mark.parametrize("cost", [10.0**-k for k in range(0, 15, 2)])
+def test_a_cost_that_is_small_beside_the_others(solve: Solver, cost: float) -> None:
+    """One variable, or the epigraph of three, costs next to nothing: it goes where it costs least all the same.
+
+    The interior-point method is done with all others before it has moved.
+    """
+    none, inf = (np.zeros((0, 4)), np.zeros(0)), np.inf
+    free = Problem(
+        np.diag([0.0, 0.02, 0.0, 0.0]), np.array([0.0, -0.005, 0.012, cost]), np.array([[-5.5, 0, -1, 0], [1, 0, 0, 0]]),
+        np.zeros(2), *none, np.array([-0.3, -1.2, -inf, 0.1]), np.full(4, inf),
+    )  # fmt: skip
+    bundle = Problem(
+        np.diag([34.0, 34.0, 34.0, 0.0, 0.0]), np.array([4.5, 7.5, 1.0, 1.6, cost]), np.array([[0.33, 0.33, 0.33, 0, -1.0]]),
+        np.zeros(1), np.array([[1.0, 1, 1, 0, 0]]), np.array([3.43]),
+        np.array([0, 0, 0, 0, -inf]), np.array([0.4, 2.41, 0.66, inf, inf]),
+    )  # fmt: skip
+    for problem, x in ((free, [0, 0.25, 0, 0.1]), (bundle, [0.4, 2.37, 0.66, 0, 0.33 * 3.43])):
+        solution = solve(problem)
+        assert status_of(solution) is kr.Status.SOLVED
+        np.testing.assert_allclose(solution.x.numpy(), x, rtol=0, atol=1e-9)
