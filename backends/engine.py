@@ -105,8 +105,9 @@ def run(
         undecided = ~found.sure  # nothing has to be identified: there is one system, and it can be solved
     if eps <= LOOSE and bool(undecided.any()):
         found = _improved(found, clean, undecided.nonzero().squeeze(1), eps, max_iter, careful)
-    if careful and eps <= LOOSE and bool((left := ~found.sure).any()):
-        found = _by_active_sets(found, clean, left.nonzero().squeeze(1), eps, max_iter)
+    stuck = ~found.sure & (found.iterations < max_iter)  # a limit on iterations is meant
+    if careful and eps <= LOOSE and bool(stuck.any()):
+        found = _by_active_sets(found, clean, stuck.nonzero().squeeze(1), eps, max_iter)
     status = judge(found.residuals, clean.rejected, found.iterations, eps, eps_abs, max_iter)
     return Outcome(clean, found.point, found.factor, found.residuals, status, found.iterations)
 

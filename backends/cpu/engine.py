@@ -77,7 +77,7 @@ def find(data: QPData, options: Options, warm: WarmStart | None = None) -> tuple
     words += attempts
     work = 10 * ((m + k) * n * n + n**3 / 3 + 20 * n * (n + m + k)) + 1000 * (n + inequalities)
     _run("solve", n, words, numbers, layout(n, B, options), B, solve.scratch_size(n, m, k, lower, upper), work)
-    ray_x, ray_y, ray_z, ray_lb, ray_ub = data.Q.new_zeros(B, 3 * n + m + k).split((n, k, m, n, n), 1)
+    ray_x, ray_y, ray_z, ray_lb, ray_ub = data.Q.new_zeros(1, 3 * n + m + k).expand(B, -1).split((n, k, m, n, n), 1)
     return Found(
         x, y, z, z_lb, z_ub, s,
         proved.new_zeros(B, dtype=torch.int8), taken, scaled, absolute, rows, ray_x, ray_y, ray_z, ray_lb, ray_ub,

@@ -34,7 +34,7 @@ def peak() -> int:
 def bound(engine: str, B: int, batched_numbers: int) -> int:
     """What docs/layer.md promises, in bytes; ``batched_numbers``: of one item's inputs, each of which gets a gradient as large."""
     n, m, k = SIZES
-    kept = n * n + 6 * n + 3 * m + 2 * k + max(n, m, k) + 11
+    kept = n * n + 5 * n + 4 * m + 2 * k + 11
     passes = 12 * (n + m + k)
     return FIXED + 8 * B * ((kept if engine == "cpu" else 3 * kept) + passes + batched_numbers)
 
