@@ -19,6 +19,7 @@ from typing import Any
 
 from .constants import ACCURATE, CONSISTENT, DELTA, REFINEMENTS, RHO, SEEN, STEADY, STRIDE, rounding
 from .llvm import Lanes
+from .outer import outer_sum
 from .values import Array, Counter, Index, Mask, Memory, Num
 
 SIZES = ("batch", "m", "k")
@@ -170,7 +171,7 @@ def _block(t: Lanes, n: int, words: Any, scratch: Any, block: Index) -> None:
     outer = ("dQ", "x", "l_x", n, -0.5), ("dG", "z", "l_z", m, -1.0), ("dA", "y", "l_y", k, -1.0)
     for name, left, right, height, factor in outer:
         with t.unless(address[name], 0):
-            t.outer_sum(address[name], block, batch, height, n, factor, address[right], given["x"], given[left], address["l_x"])
+            outer_sum(t, address[name], block, batch, height, n, factor, address[right], given["x"], given[left], address["l_x"])
 
 
 def _left(t: Lanes, n: int, a: System, M: Matrices) -> Num:

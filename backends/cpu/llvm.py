@@ -17,7 +17,6 @@ A procedure is a program of its own that others call: its code exists once.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,7 +30,7 @@ class Lanes:
     """Writes one LLVM module for W lanes. ``tile``: side of the square of accumulators that fits into registers.
 
     ``matrices``: the module whose procedures programs call for products and factorizations. With W = 1 these put ``along`` entries
-    of a row into a register: see ``wide``.
+    of a row into a register.
     """
 
     def __init__(self, W: int, tile: int, matrices: Any, along: int = 1) -> None:
@@ -163,6 +162,12 @@ class Lanes:
             yield
 
     @contextmanager
+    def below(self, a: Index, b: Index | int) -> Iterator[None]:
+        """Only if a < b."""
+        with self.b.if_then(self.b.icmp_signed("<", a.v, self.index(b))):
+            yield
+
+    @contextmanager
     def if_any(self, mask: Mask) -> Iterator[None]:
         """Only if some lane asks for it."""
         bits = self.b.bitcast(mask.v, ir.IntType(self.W))
@@ -230,80 +235,12 @@ class Lanes:
         order = ir.Constant(ir.VectorType(ir.IntType(32), self.W), [0] * self.W)
         return Num(self, self.b.shuffle_vector(one, ir.Constant(self.vector, ir.Undefined), order))
 
+    def _declared(self, name: str, kind: Any) -> Any:
+        return self.module.globals.get(name) or ir.Function(self.module, kind, name)
+
     def _intrinsic(self, name: str, *arguments: Num) -> Num:
         kind = ir.FunctionType(self.vector, [self.vector] * len(arguments))
         return Num(self, self.b.call(self._declared(f"llvm.{name}.v{self.W}f64", kind), [a.v for a in arguments]))
-
-    # Registers along the rows of one problem
-
-    def wide(self) -> Lanes:
-        """The same module, with Nums that are ``along`` consecutive entries of arrays; for use within the procedure at hand."""
-        v = copy.copy(self)
-        v.W = self.along
-        v.vector, v.mask_type = ir.VectorType(DOUBLE, v.W), ir.VectorType(BIT, v.W)
-        return v
-
-    def load(self, array: Array, i: Index | int, size: int) -> Num:
-        """Entries i, i+1, ... of an array of one problem; zeros from ``size`` on."""
-        pointer = self._entry(array, i)
-        if size == self.W:
-            return Num(self, self.b.load(pointer, typ=self.vector, align=8))
-        kind = ir.FunctionType(self.vector, [POINTER, ir.IntType(32), self.mask_type, self.vector])
-        function = self._declared(f"llvm.masked.load.v{self.W}f64.p0", kind)
-        return Num(self, self.b.call(function, [pointer, ir.IntType(32)(8), self._first(size), self.num(0.0).v]))
-
-    def store(self, value: Num, array: Array, i: Index | int, size: int) -> None:
-        """Write the first ``size`` entries to i, i+1, ..."""
-        pointer = self._entry(array, i)
-        if size == self.W:
-            self.b.store(value.v, pointer, align=8)
-            return
-        kind = ir.FunctionType(ir.VoidType(), [self.vector, POINTER, ir.IntType(32), self.mask_type])
-        function = self._declared(f"llvm.masked.store.v{self.W}f64.p0", kind)
-        self.b.call(function, [value.v, pointer, ir.IntType(32)(8), self._first(size)])
-
-    def spread(self, one: Num) -> Num:
-        """The number of one problem in every entry."""
-        return self._splat(self.b.extract_element(one.v, ir.IntType(32)(0)))
-
-    def pick(self, value: Num, i: int, t: Lanes) -> Num:
-        """Entry i, as the number ``t`` computes with."""
-        return t._splat(self.b.extract_element(value.v, ir.IntType(32)(i)))
-
-    def put(self, value: Num, i: int, one: Num) -> Num:
-        """``value`` with entry i replaced."""
-        number = self.b.extract_element(one.v, ir.IntType(32)(0))
-        return Num(self, self.b.insert_element(value.v, number, ir.IntType(32)(i)))
-
-    def onwards(self, value: Num, i: int) -> Num:
-        """``value`` with zeros before entry i."""
-        mask = ir.Constant(self.mask_type, [int(entry >= i) for entry in range(self.W)])
-        return self.where(Mask(self, mask), value, 0.0)
-
-    def total(self, value: Num, t: Lanes) -> Num:
-        """The sum of all entries, halves added to halves."""
-        return self._folded(value, t, lambda x, y: x + y)
-
-    def largest(self, value: Num, t: Lanes) -> Num:
-        return self._folded(value, t, self.max)
-
-    def _folded(self, value: Num, t: Lanes, rule: Callable[[Num, Num], Num]) -> Num:
-        width = self.W
-        nothing = ir.Constant(self.vector, ir.Undefined)
-        while width > 1:
-            width //= 2
-            order = ir.Constant(ir.VectorType(ir.IntType(32), self.W), [(i + width) % self.W for i in range(self.W)])
-            value = rule(value, Num(self, self.b.shuffle_vector(value.v, nothing, order)))
-        return self.pick(value, 0, t)
-
-    def _entry(self, array: Array, i: Index | int) -> Any:
-        return self.b.gep(array.pointer, [self.index(i)], inbounds=True, source_etype=DOUBLE)
-
-    def _first(self, size: int) -> Any:
-        return ir.Constant(self.mask_type, [int(entry < size) for entry in range(self.W)])
-
-    def _declared(self, name: str, kind: Any) -> Any:
-        return self.module.globals.get(name) or ir.Function(self.module, kind, name)
 
     # The world outside
 
@@ -314,6 +251,11 @@ class Lanes:
     def number(self, pointer: Any, i: Index | int) -> Num:
         """Double i of a table, in all lanes."""
         return self._splat(self.b.load(self.b.gep(pointer, [self.index(i)], source_etype=DOUBLE), typ=DOUBLE))
+
+    def numbers(self, address: Index, start: Index) -> Array:
+        """Plain doubles from ``start`` on, for ``wide`` alone."""
+        base = self.b.inttoptr(address.v, POINTER)
+        return Array(self, self.b.gep(base, [start.v], source_etype=DOUBLE))
 
     def field(self, address: Index, stride: Index, block: Index, batch: Index) -> Field:
         """The rows of a block; beyond the end of the batch the last problem stands in."""
@@ -370,66 +312,3 @@ class Lanes:
         kind = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, LONG, BIT])
         size = self.b.mul(self.index(count), ir.Constant(LONG, 8))
         self.b.call(self._declared("llvm.memcpy.p0.p0.i64", kind), [target, source, size, ir.Constant(BIT, 0)])
-
-    def outer_sum(
-        self,
-        address: Index,
-        block: Index,
-        batch: Index,
-        rows: Index | int,
-        n: int,
-        factor: float,
-        a: Index,
-        u: Field,
-        b: Field,
-        v: Index,
-    ) -> None:
-        """out = factor (a u' + b v') for each problem of the block, with vectors along the rows of out.
-
-        ``a`` (rows) and ``v`` (n) are addresses of results, ``u`` (n) and ``b`` (rows) fields. One pass: memory is what it costs.
-        """
-        t = self.b
-        out, ap, vp = (t.inttoptr(base.v, POINTER) for base in (address, a, v))
-        for lane in range(self.W):
-            item = block * self.W + lane
-            with t.if_then(t.icmp_signed("<", item.v, batch.v)):
-                a_row = t.gep(ap, [(item * rows).v], source_etype=DOUBLE)
-                v_row = t.gep(vp, [(item * n).v], source_etype=DOUBLE)
-                out_rows = t.gep(out, [(item * (rows * n)).v], source_etype=DOUBLE)
-                self.b.call(
-                    self._outer(n),
-                    [out_rows, a_row, u.lanes[lane], b.lanes[lane], v_row, self.index(rows), ir.Constant(DOUBLE, factor)],
-                )
-
-    def _outer(self, n: int) -> ir.Function:
-        """out (rows, n) = factor (a u' + b w') of one problem."""
-        name = f"outer_{n}"
-        if name in self._procedures:
-            return self._procedures[name]
-        kind = ir.FunctionType(ir.VoidType(), [POINTER] * 5 + [LONG, DOUBLE])
-        written = self._procedures[name] = ir.Function(self.module, kind, name)
-        written.linkage = "internal"
-        written.attributes.add("noinline")
-        out, a, u, b, w, rows, factor = written.args
-        out.add_attribute("noalias")
-
-        def body() -> None:
-            t, v = self.b, self.wide() if self.along > 1 else self
-
-            def entry(pointer: Any, i: Any, kind: Any = DOUBLE) -> Any:
-                return t.load(t.gep(pointer, [self.index(i)], source_etype=DOUBLE), typ=kind, align=8)
-
-            whole = n - n % v.W
-            for i in self.range(Index(self, rows)):
-                ai, bi = t.fmul(entry(a, i), factor), t.fmul(entry(b, i), factor)
-                wide_a, wide_b = v._splat(ai).v, v._splat(bi).v
-                row = t.gep(out, [(i * n).v], source_etype=DOUBLE)
-                for j in self.range(0, whole, v.W):
-                    value = t.fadd(t.fmul(wide_a, entry(u, j, v.vector)), t.fmul(wide_b, entry(w, j, v.vector)))
-                    t.store(value, t.gep(row, [self.index(j)], source_etype=DOUBLE), align=8)
-                for j in self.range(whole, n):
-                    value = t.fadd(t.fmul(ai, entry(u, j)), t.fmul(bi, entry(w, j)))
-                    t.store(value, t.gep(row, [self.index(j)], source_etype=DOUBLE))
-
-        self._write(written, body)
-        return written

@@ -14,6 +14,7 @@ from typing import Any
 
 from .llvm import Lanes
 from .values import Array, Cell, Index, Num
+from .wide import Wide
 
 ACROSS = 3  # registers of a row in a tile: with V rows, accumulators for most of the registers there are
 ALONG = 4  # registers, or rows, that a product works on at a time, to hide what an addition takes
@@ -46,7 +47,7 @@ def _after(t: Lanes, start: Index | int, stop: int, step: int) -> Index | int:
 
 def _across(t: Lanes, n: int, rows: Index, w: Array, M: Array, out: Array, of: Callable[[Lanes, Num], Num]) -> None:
     """out = out + of(M)' of(w)."""
-    v = t.wide()
+    v = Wide(t)
     for j, count, size in _groups(t, n, 0, ALONG):
         sums = [v.cell(v.load(out, j + c * v.W, size)) for c in range(count)]
         for r in t.range(rows):
@@ -59,10 +60,10 @@ def _across(t: Lanes, n: int, rows: Index, w: Array, M: Array, out: Array, of: C
 
 def _down(t: Lanes, n: int, rows: Index, M: Array, x: Array, out: Array, of: Callable[[Lanes, Num], Num], *, add: bool) -> None:
     """out = of(M) of(x), added to what is there if ``add``."""
-    v = t.wide()
+    v = Wide(t)
     for i, height in t.rows(rows):
         sums = [v.cell(0.0) for _ in range(height)]
-        for j, _, size in _groups(t, n, 0, 1):
+        for j, size in v.row(n):
             xj = of(v, v.load(x, j, size))
             for a, total in enumerate(sums):
                 total.value = v.fma(of(v, v.load(M, (i + a) * n + j, size)), xj, total.value)
@@ -103,11 +104,11 @@ def sizes_of_columns(t: Lanes, n: int, rows: Index, w: Array, M: Array, across: 
 
 
 def largest_of_rows(t: Lanes, n: int, rows: Index, M: Array, out: Array, poison: Array) -> None:
-    v = t.wide()
+    v = Wide(t)
     unsound = v.cell(0.0)
     for i in t.range(rows):
         largest = v.cell(0.0)
-        for j, _, size in _groups(t, n, 0, 1):
+        for j, size in v.row(n):
             entry = v.load(M, i * n + j, size)
             unsound.value = unsound.value + entry * 0.0
             largest.value = v.max(largest.value, v.abs(entry))
@@ -116,10 +117,10 @@ def largest_of_rows(t: Lanes, n: int, rows: Index, M: Array, out: Array, poison:
 
 
 def squares_of_rows(t: Lanes, n: int, rows: Index, M: Array, d: Array, out: Array) -> None:
-    v = t.wide()
+    v = Wide(t)
     for i, height in t.rows(rows):
         sums = [v.cell(0.0) for _ in range(height)]
-        for j, _, size in _groups(t, n, 0, 1):
+        for j, size in v.row(n):
             weight = v.load(d, j, size)
             for a, total in enumerate(sums):
                 entry = v.load(M, (i + a) * n + j, size)
@@ -129,7 +130,7 @@ def squares_of_rows(t: Lanes, n: int, rows: Index, M: Array, d: Array, out: Arra
 
 
 def squares_of_columns(t: Lanes, n: int, rows: Index, M: Array, w: Array, out: Array) -> None:
-    v = t.wide()
+    v = Wide(t)
     for j, count, size in _groups(t, n, 0, ALONG):
         sums = [v.cell(v.load(out, j + c * v.W, size)) for c in range(count)]
         for r in t.range(rows):
@@ -142,17 +143,17 @@ def squares_of_columns(t: Lanes, n: int, rows: Index, M: Array, w: Array, out: A
 
 
 def rescale(t: Lanes, n: int, rows: Index, M: Array, e: Array, d: Array) -> None:
-    v = t.wide()
+    v = Wide(t)
     for i in t.range(rows):
         unit = v.spread(e[i])
-        for j, _, size in _groups(t, n, 0, 1):
+        for j, size in v.row(n):
             v.store(v.load(M, i * n + j, size) * (unit * v.load(d, j, size)), M, i * n + j, size)
 
 
 def factor(
     t: Lanes, n: int, rows: Index, Q: Array, W: Array, D: Array, diagonal: Array, free: Array, U: Array, inverse: Array, good: Array
 ) -> None:
-    v = t.wide()
+    v = Wide(t)
     V = v.W
     fine = t.cell(1.0)
     rest = n % V
@@ -200,7 +201,7 @@ def _panel(
     i: Any, height: int, j: Any, count: int, size: int,
 ) -> list[list[Cell]]:  # fmt: skip
     """F(Q + W'DW)F - U'U for rows i.. and ``count`` registers from column j on."""
-    v = t.wide()
+    v = Wide(t)
     at = [j + c * v.W for c in range(count)]
     sums = [[v.cell(v.load(Q, (i + a) * n + column, size)) for column in at] for a in range(height)]
 
@@ -222,7 +223,7 @@ def _panel(
 
 
 def solve(t: Lanes, n: int, U: Array, inverse: Array, r: Array) -> None:
-    v = t.wide()
+    v = Wide(t)
     V = v.W
     rest = n % V
 
