@@ -51,7 +51,7 @@ wheel: $(VENV)/.test  ## build the wheel and run the tests against it, outside t
 	"$$python" -m pytest --ignore tests/house --ignore tests/test_documents.py --ignore tests/language/test_messages.py
 
 bench: $(PEERS)/.bench  ## time the language and the engines beside their peers
-	$(PEERS)/bin/python -m benchmarks
+	PYTHONPATH=tests $(PEERS)/bin/python -m benchmarks
 
 docs: $(VENV)/.docs  ## build docs/_build/html; a warning is an error
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
