@@ -44,7 +44,7 @@ wheel: $(VENV)/.test  ## build the wheel and run the tests against it, outside t
 	mkdir "$$away/source"; cp -RP pyproject.toml README.md LICENSE src dsl canon backends "$$away/source"; \
 	"$$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir "$$away" "$$away/source"; \
 	"$$python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$$away/site" "$$away"/*.whl; \
-	cp -r pyproject.toml tests examples "$$away"; \
+	cp -r pyproject.toml tests examples docs "$$away"; \
 	cd "$$away"; \
 	export PYTHONPATH="$$away/site"; \
 	"$$python" -P -c 'import karush, os, sys; print(karush.__file__); sys.exit(not karush.__file__.startswith(os.environ["PYTHONPATH"]))'; \
