@@ -197,7 +197,7 @@ class Layer(nn.Module):
         try:
             raw = solve(
                 built.data.expanded_to(size),
-                replace(options, precision=bound.dtype),
+                options if bound.dtype == bound.like.dtype else replace(options, precision=bound.dtype),
                 rejected=None if built.rejected is None else built.rejected.expand(size),
                 warm_start=start_of(warm_start, built.data.sizes, size, bound.like),
             )

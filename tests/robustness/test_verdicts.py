@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import karush as kr
-from engine.problems import Array, Problem
+from engine.problems import Array, Problem, random_batch
 from robustness.conftest import Solver
 from robustness.judges import residual, status_of
 from robustness.verdicts import rows_of
@@ -207,3 +207,16 @@ def test_rows_of_a_problem_include_its_bounds() -> None:
     G, h = rows_of(plane(G=[[1.0, 2.0]], h=[3.0], lb=[-np.inf, 4.0], ub=[5.0, np.inf]))
     np.testing.assert_array_equal(G, [[1, 2], [0, -1], [1, 0]])
     np.testing.assert_array_equal(h, [3, -4, 5])
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3, 1e-6])
+def test_a_contradiction_beside_small_right_hand_sides(solve: Solver, size: float, directional: ModuleType) -> None:
+    """g'x <= -1 and g'x >= 1, all other data ``size`` times as large: the multipliers of the others have to vanish."""
+    blocks = [tensor.numpy() for tensor in random_batch(20, 6, 8, 2, seed=3)]
+    for Q, p, G, h, A, b in zip(*blocks, strict=True):
+        G, h = G.copy(), size * h
+        G[1], h[:2] = -G[0], -1.0
+        problem = Problem(Q, size * p, G, h, A, size * b)
+        solution = solve(problem)
+        assert status_of(solution) is kr.Status.PRIMAL_INFEASIBLE
+        assert proves_infeasible(problem, solution, directional)
