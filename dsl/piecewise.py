@@ -218,10 +218,10 @@ def cvar(x: Any, beta: Any) -> Expression:
 def dotsort(x: Any, w: Any) -> Expression:
     """The largest of w' x over all orders of the entries of w: sort(x)' sort(w). Convex in x; increasing where w >= 0.
 
-    ``w``: a vector of data no longer than x; missing entries are zeros.
+    ``w``: a vector of data no longer than x; missing entries are zeros. Of a matrix all entries count.
     """
     x, w = wrap(x), _data("the weights of dotsort", w)
-    return apply("dotsort", x, w)
+    return apply("dotsort", x.reshape(-1) if x.ndim > 1 else x, w)
 
 
 def _count(x: Expression, axes: tuple[int, ...] | None) -> int:
