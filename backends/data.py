@@ -179,6 +179,14 @@ class QPSolution:
     active: Active
     ray: Ray
 
+    def __repr__(self) -> str:
+        n, m, k = self.x.shape[-1], self.z.shape[-1], self.y.shape[-1]
+        batch = tuple(self.status.shape)
+        accepted = f"{int(self.ok.sum())} of {self.ok.numel()} accepted"
+        return (
+            f"QPSolution(batch {batch}, n = {n}, m = {m}, k = {k}; {accepted}; x y z z_lb z_ub s {self.x.dtype}, {self.x.device})"
+        )
+
     @property
     def warm_start(self) -> WarmStart:
         """What a later call may start from, along one flat batch axis."""

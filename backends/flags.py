@@ -1,7 +1,7 @@
 """At what kind of point a gradient was taken: computed when asked, from the unregularised problem.
 
 weakly_active    s_i and z_i both vanish against their own terms: x has a kink here, the gradient is one of several
-licq             active rows are linearly dependent: multipliers are not unique
+licq             active rows are linearly dependent: multipliers are not unique, and x may have a kink where the rows move apart
 nonunique        a flat direction lies in the active constraints: x is not unique, the gradient is the one of least norm
 ill_conditioned  active rows or reduced curvatures are within sqrt(eps) of losing rank, relative to the largest
 masked           the item failed: its gradient is zero

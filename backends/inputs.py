@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any
 
@@ -22,8 +22,10 @@ from ..dsl.expression import Expression
 from ..dsl.leaves import Parameter, Variable
 from ..dsl.render import listed
 from .failure import InputError, input_error
+from .options import Options
 
 Shape = tuple[int, ...]
+OF_A_CALL = ("warm_start", *(field.name for field in fields(Options)))  # options of ``layer.solve``
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,10 @@ def _unknown(name: str, order: Sequence[str], held: Sequence[str]) -> InputError
         why = "a weight lives in the layer and is trained; calls do not bring it"
         mend = f"leave it out; its value is layer.weight({name!r})\ncompile without it in weights=, to pass it in"
         return input_error("I10", f"{name} is a weight of this layer, not an input", why, mend, at=(name,), label="a weight")
+    if name in OF_A_CALL:
+        why = f"a call takes parameters only: {listed(order)}"
+        mend = f"write layer.solve({{...}}, {name}=...), which returns a Solution"
+        return input_error("I01", f"{name} is an option, not an input", why, mend, at=(name,), label="an option")
     near = difflib.get_close_matches(name, order, 1, cutoff=0.5)
     title = f"unknown input {name!r}{f', did you mean {near[0]!r}?' if near else ''}"
     mend = f"write {near[0]}=..." if near else "leave it out"

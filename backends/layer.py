@@ -6,7 +6,7 @@ import difflib
 import html
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -28,7 +28,7 @@ from .checks import verdict
 from .data import QPData, QPSolution
 from .explain import Explanation, explain
 from .failure import InputError, SolveError, input_error
-from .inputs import Bound, bind, match
+from .inputs import OF_A_CALL, Bound, bind, match
 from .options import Options
 from .plan import Built, Plan, plan_of
 from .rows import Rows, rows_of
@@ -100,13 +100,12 @@ class Layer(nn.Module):
         """
         if not isinstance(inputs, Mapping | None):
             raise _no_mapping(inputs, self._order)
-        unknown = options.keys() - {field.name for field in fields(Options)}
+        unknown = options.keys() - set(OF_A_CALL)
         if unknown:
-            known = [field.name for field in fields(Options)]
             name = min(unknown)
-            near = difflib.get_close_matches(name, known, 1)
+            near = difflib.get_close_matches(name, OF_A_CALL, 1)
             mend = f"did you mean {near[0]!r}?" if near else "inputs go into the mapping, options are keywords"
-            raise input_error("I13", f"unknown option {name}", f"the options are {listed(known)}", mend, at=(name,), label="")
+            raise input_error("I13", f"unknown option {name}", f"the options are {listed(OF_A_CALL)}", mend, at=(name,), label="")
         return self._solve(self.matched((inputs or {},), {}), replace(self._options, **options), warm_start)
 
     def matched(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
