@@ -183,9 +183,7 @@ class QPSolution:
         n, m, k = self.x.shape[-1], self.z.shape[-1], self.y.shape[-1]
         batch = tuple(self.status.shape)
         accepted = f"{int(self.ok.sum())} of {self.ok.numel()} accepted"
-        return (
-            f"QPSolution(batch {batch}, n = {n}, m = {m}, k = {k}; {accepted}; x y z z_lb z_ub s {self.x.dtype}, {self.x.device})"
-        )
+        return f"QPSolution(batch {batch}, n = {n}, m = {m}, k = {k}; {accepted}; {self.x.dtype}, {self.x.device})"
 
     @property
     def warm_start(self) -> WarmStart:

@@ -1,6 +1,6 @@
 """The torch engine: from data to solution and factored KKT system, without autograd.
 
-screen -> equilibrate -> interior point -> polish -> residuals -> status
+screen -> equilibrate -> interior point -> polish -> residuals -> (active sets) -> status
 """
 
 from __future__ import annotations

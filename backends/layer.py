@@ -257,8 +257,8 @@ def compile(
 
     ``inputs``: the positional order of parameters (default: order of appearance, those with a value last). ``outputs``: what calls
     return as plain tensors: variables, expressions, ``kr.dual(...)``, ``kr.objective``; default is a ``Solution``. ``weights``:
-    parameters that become trainable, with initial values. ``backend``: "cpu" (compiled), "torch" (any device), "auto" (the first
-    that can). ``eps``: relative accuracy (1e-8 in float64, 1e-4 in float32); ``eps_abs``: absolute, in the units of the data.
+    parameters that become trainable, with initial values. ``backend``: "torch" (any device), or "auto" (compiled as
+    far as that goes). ``eps``: relative accuracy (1e-8 in float64, 1e-4 in float32); ``eps_abs``: absolute, in units of the data.
     ``on_failure``: "raise", "return" (best iterate, zero gradient) or "nan". ``accept``: "solved" or "inaccurate". ``regularize``:
     delta in an added delta/2 |x|². ``smoothing``: mu in an added barrier -mu sum(log(slacks)). ``batch_invariant``: on
     a CPU, an item has the same bits in a batch of any size. Raises DefinitionError and InputError.

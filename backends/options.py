@@ -32,12 +32,12 @@ class Options:
     """Options of one solve.
 
     ``eps``: scaled residuals of an item called SOLVED (None: by the solve dtype); ``eps_abs``: absolute ones too, if given.
-    ``max_iter``: iterations of an attempt; what a fast attempt leaves undecided gets a careful one.
+    ``max_iter``: iterations of an attempt; what one attempt leaves undecided may get another.
     ``on_failure``: "raise" a SolveError, "return" the best iterate, or "nan"; gradients of failed items are zero.
     ``accept``: whether SOLVED_INACCURATE counts as success. ``regularize``: delta, adds delta/2 |x|² to the objective.
     ``smoothing``: mu, adds -mu sum(log(s)) over the slacks of inequalities and bounds: a smooth map of the data, for first
     derivatives.
-    ``backend``: "cpu" for the compiled engine, "torch" for the one that runs on any device, "auto" for the first that can.
+    ``backend``: "torch" for the engine that runs on any device; "auto" and "cpu" for the compiled one, as far as that goes.
     ``batch_invariant``: on a CPU, an item has the same bits in a batch of any size; otherwise the same up to ten ``eps``, and in
     batches of one size the same bits in any company.
     ``precision``: the dtype that the data were computed in, whose rounding Q may carry (None: that of the solve).

@@ -32,7 +32,7 @@ SPREAD = 1e8  # of row lengths or curvatures that is worth a word
 REGULAR = GradientFlag(0)
 GRADIENT = {
     GradientFlag.weakly_active: "an active constraint has a zero multiplier: x has a kink, its gradient is one of several",
-    GradientFlag.licq: "active constraints depend on each other: multipliers are not unique, and where these constraints move apart the gradient is one of several",
+    GradientFlag.licq: "active constraints depend on each other: multipliers are not unique, nor gradients that move these apart",
     GradientFlag.nonunique: "x is not unique: it is one optimal point, and its gradient the one of least norm",
     GradientFlag.ill_conditioned: "active constraints or curvatures are close to losing rank: the gradient is large or inaccurate",
     GradientFlag.masked: "the item failed: its gradient is zero",

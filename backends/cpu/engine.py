@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import count
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -175,14 +174,16 @@ def _run(
     size = 8 * shape.W * scratch
     threads = min(torch.get_num_threads(), blocks)
     if threads == 1 or blocks * shape.W * flops / FLOPS_PER_NS < WORTH_A_THREAD:
-        kernel(first, second, _scratch(size), 0, blocks)
+        room = _scratch(size)
+        kernel(first, second, _aligned(room), 0, blocks)
         return
     step = max(1, blocks // (8 * threads))
     tickets = count()
 
     def work() -> None:
         """Blocks by small shares, so that a thread that is held up holds up nothing."""
-        place = _scratch(size)
+        room = _scratch(size)
+        place = _aligned(room)
         while (start := next(tickets) * step) < blocks:
             kernel(first, second, place, start, min(start + step, blocks))
 
@@ -196,13 +197,19 @@ _local = threading.local()
 KEPT = 64 * 2**20  # bytes of working memory that a thread keeps for its next call
 
 
-def _scratch(size: int) -> int:
-    """An address with room for ``size`` bytes, aligned to a cache line; the thread's own until its next call."""
-    held: Any = getattr(_local, "memory", None)
+def _scratch(size: int) -> Tensor:
+    """``size`` bytes and a cache line; the thread's own until its next call, if they are not too many to be kept."""
+    held: Tensor | None = getattr(_local, "memory", None)
     if held is None or len(held) < size + 64:
         held = torch.empty(size + 64, dtype=torch.uint8)
-        _local.memory = held
-    address: int = held.data_ptr()
+        if size <= KEPT:
+            _local.memory = held
+    return held
+
+
+def _aligned(room: Tensor) -> int:
+    """The first address in it at the beginning of a cache line."""
+    address = room.data_ptr()
     return address + -address % 64
 
 

@@ -1,6 +1,6 @@
 """From a program to a function in memory: written, compiled for this very processor, and kept on disk.
 
-Compiling takes about a second for each number of variables; a kept object file is loaded in milliseconds. Files live in a folder
+Compiling takes half a second for each number of variables; a kept object file is loaded in milliseconds. Files live in a folder
 of the user's own (mode 0700; ``KARUSH_CACHE`` names another, or is ``off``), are named after everything they depend on, carry a
 hash of their content, and are written aside and then renamed, so that processes may share them. A folder that cannot be written
 is only read; a file that is not what it says is compiled anew.

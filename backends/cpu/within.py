@@ -205,20 +205,20 @@ def _panel(
     at = [j + c * v.W for c in range(count)]
     sums = [[v.cell(v.load(Q, (i + a) * n + column, size)) for column in at] for a in range(height)]
 
-    def add(r: Any, left: list[Num], right: list[Num]) -> None:
+    def add(left: list[Num], right: list[Num]) -> None:
         for a in range(height):
             for c in range(count):
                 sums[a][c].value = v.fma(left[a], right[c], sums[a][c].value)
 
     for r in t.range(rows):
         weight = v.spread(D[r])
-        add(r, [v.spread(W[r, i + a]) for a in range(height)], [weight * v.load(W, r * n + column, size) for column in at])
+        add([v.spread(W[r, i + a]) for a in range(height)], [weight * v.load(W, r * n + column, size) for column in at])
     masks = [v.load(free, column, size) for column in at]
     for a in range(height):
         for c in range(count):
             sums[a][c].value = sums[a][c].value * (v.spread(free[i + a]) * masks[c])
     for r in t.range(i):
-        add(r, [-v.spread(U[r, i + a]) for a in range(height)], [v.load(U, r * n + column, size) for column in at])
+        add([-v.spread(U[r, i + a]) for a in range(height)], [v.load(U, r * n + column, size) for column in at])
     return sums
 
 

@@ -22,7 +22,6 @@ from .options import read
 from .solver import Solver as Solver
 
 Shape = tuple[int, ...]
-ONE_BATCH = "each tensor has its parameter's exact shape, or one batch dimension in front, the same for all"
 FOREIGN_BUFFERS = ("P", "q", "A")  # what the original layer keeps in its state_dict
 
 
