@@ -57,6 +57,7 @@ class Layer(nn.Module):
         leaves_by_key: dict[str, str],
         constraints_by_key: dict[str, str],
         order: Sequence[str],
+        ordered: bool,
         outputs: tuple[Output, ...] | None,
         weights: Mapping[str, nn.Parameter],
         options: Options,
@@ -66,7 +67,7 @@ class Layer(nn.Module):
         super().__init__()
         self._qp, self._function_names = canonical.qp, canonical.function_names
         self._leaves, self._constraints, self._shifts = leaves_by_key, constraints_by_key, canonical.shifts
-        self._order, self._outputs = tuple(order), outputs
+        self._order, self._ordered, self._outputs = tuple(order), ordered, outputs
         self._options, self._text, self._spans = options, text, dict(spans)
         self._weighted = tuple(weights)
         for name, value in weights.items():
@@ -110,6 +111,10 @@ class Layer(nn.Module):
 
     def matched(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Inputs given in any of the ways of a call, by name."""
+        if 1 < len(args) <= len(self._order) and not self._ordered:
+            why = f"the order in which parameters happen to appear in the model is {listed(self._order)}: easily not the one meant"
+            mend = f"pass them by name: {self._order[0]}=...\nstate an order: kr.compile(problem, inputs=[...])"
+            raise input_error("I03", "several inputs by position, in no stated order", why, mend, at=(1,), label="by position")
         optional = [item.name for item in self._qp.inputs if item.default is not None]
         return match(args, kwargs, self._order, self._leaves, self._weighted, optional)
 
@@ -255,7 +260,7 @@ def compile(
 ) -> Layer:
     """Compile a problem to a torch module.
 
-    ``inputs``: the positional order of parameters (default: order of appearance, those with a value last). ``outputs``: what calls
+    ``inputs``: the positional order of parameters; without it only one may come by position. ``outputs``: what calls
     return as plain tensors: variables, expressions, ``kr.dual(...)``, ``kr.objective``; default is a ``Solution``. ``weights``:
     parameters that become trainable, with initial values. ``backend``: "torch" (any device), or "auto" (compiled as
     far as that goes). ``eps``: relative accuracy (1e-8 in float64, 1e-4 in float32); ``eps_abs``: absolute, in units of the data.
@@ -286,7 +291,7 @@ def compile(
     parameters = {name: initial(declared[name], value) for name, value in held.items()}
     constraints = {constraint.key: name for name, constraint in problem.constraints.items()}
     spans = {leaf.key: leaf.span for leaf in problem.variables.values()} | {c.key: c.span for c in problem.constraints.values()}
-    return Layer(canonical, by_key, constraints, order, chosen, parameters, options, repr(problem), spans)
+    return Layer(canonical, by_key, constraints, order, inputs is not None, chosen, parameters, options, repr(problem), spans)
 
 
 def _outputs(outputs: Sequence[Output] | Output, by_key: Mapping[str, str], problem: Problem) -> tuple[Output, ...]:

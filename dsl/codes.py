@@ -98,7 +98,11 @@ CODES = {
     "D14": Code("a Euclidean norm that is not squared", "A norm is a second-order cone, its square is quadratic.", "kr.norm(x)"),
     "I01": Code("an unknown input", "Inputs have the names of the free parameters.", "layer(gama=1.0)"),
     "I02": Code("a missing input", "Every parameter needs a value.", "layer()"),
-    "I03": Code("a surplus input", "By position there are as many inputs as parameters.", "layer(1.0, 2.0, 3.0)"),
+    "I03": Code(
+        "a surplus input",
+        "By position come no more inputs than there are parameters, and several only in a stated order.",
+        "layer(1.0, 2.0, 3.0)",
+    ),
     "I04": Code("an input given twice", "A parameter has one value per item.", "layer(1.0, gamma=2.0)"),
     "I05": Code(
         "an input of the wrong shape", "An input has shape batch + the shape of its parameter.", "layer(mu=torch.ones(3, 7))"

@@ -444,3 +444,16 @@ def test_a_module_inside_the_model_is_trained_in_its_own_precision(dtype: torch.
     torch.testing.assert_close(layer(value)["x"], net(value))
     layer(value)["x"].sum().backward()
     assert all(p.grad is not None for p in net.parameters())
+
+
+def test_several_inputs_come_by_position_only_in_a_stated_order() -> None:
+    """Here u appears first in the model and v was declared first: two inputs of one shape would change places silently."""
+    v, u = kr.Parameter(2, name="v"), kr.Parameter(2, name="u")
+    y = kr.Variable(2, name="y")
+    problem = kr.Problem(kr.Minimize(kr.sum_squares(y - u)), [y <= v])
+    first, second = torch.tensor([1.0, 2.0]), torch.tensor([0.5, 3.0])
+    with pytest.raises(kr.InputError, match="in no stated order"):
+        kr.compile(problem)(first, second)
+    ordered = kr.compile(problem, inputs=[v, u], outputs=y)
+    torch.testing.assert_close(ordered(first, second), kr.compile(problem, outputs=y)(v=first, u=second))
+    kr.compile(problem, weights={u: second})(first)  # one alone is no question
