@@ -85,6 +85,8 @@ class SolveError(DiagnosedError, RuntimeError):
             if index in at:
                 causes.setdefault(cause, []).append(index)
         facts = [c if alone else f"item{'s' if len(i) > 1 else ''} {self._places(i)}: {c}" for c, i in causes.items()]
+        untold = len(set(at) - {index for index, _ in self.details})
+        facts += [f"{untold} more: the error's solution.explain(index) tells of each"] if facts and untold else []
         ways = [
             mend if mend and (facts or code is Status.SOLVED_INACCURATE) else advice[:1].lower() + advice[1:],
             *([] if alone else [KEEP]),

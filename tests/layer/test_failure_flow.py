@@ -109,3 +109,15 @@ def test_matrices_that_earlier_layers_computed_are_semidefinite(dtype: torch.dty
         for matrix in (A @ A.T, torch.outer(v, v), torch.corrcoef(full), torch.linalg.inv(full @ full.T)):
             assert layer(P=matrix, c=v).ok
             assert kr.solve_qp(matrix, v, lb=-1.0, ub=1.0).ok.all()
+
+
+def test_items_beyond_those_that_are_spelled_out_are_counted() -> None:
+    x, d = kr.Variable(2, name="x"), kr.Parameter(2, name="d", nonneg=True)
+    layer = kr.compile(kr.Problem(kr.Minimize(kr.sum_squares(x) + d @ x), [x >= -1]))
+    with pytest.raises(kr.SolveError, match="2 more: the error's solution") as caught:
+        layer(-torch.ones(5, 2))
+    assert isinstance(caught.value.solution, kr.Solution)
+    assert "d is not nonneg" in str(caught.value.solution.explain(4))
+    with pytest.raises(kr.SolveError) as few:
+        layer(-torch.ones(3, 2))
+    assert "more:" not in str(few.value)
