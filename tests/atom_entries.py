@@ -262,13 +262,7 @@ CONVEX: dict[str, Entry] = {
         lambda x: cp.dotsort(x, np.array([3, 1, 1])),
         (5,),
     ),
-    "dotsort of a matrix": Entry(
-        lambda x: kr.dotsort(x, [3, 1, 1]),
-        lambda x: np.sort(x, axis=None)[::-1][:3] @ np.array([3, 1, 1]),
-        lambda x: cp.dotsort(x, np.array([3, 1, 1])),
-        (2, 3),
-    ),
-    "dotsort signs": Entry(lambda x: kr.dotsort(x, V), lambda x: np.sort(x) @ np.sort(V), lambda x: cp.dotsort(x, V), (4,)),
+    "dotsort signs": Entry(lambda x: kr.dotsort(x, V), lambda x: np.sort(x, None) @ np.sort(V), lambda x: cp.dotsort(x, V), (2, 2)),
     "indicator": Entry(lambda x: kr.indicator([x <= 9]), lambda x: np.zeros(()), lambda x: cp.transforms.indicator([x <= 9])),
     "suppfunc": Entry(
         lambda x: kr.suppfunc(BOX, [BOX <= 2, np.arange(4) - 2 <= BOX])(x),

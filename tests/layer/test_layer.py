@@ -356,16 +356,6 @@ def test_options_of_one_call() -> None:
 # Transforms
 
 
-def test_declared_matrices_are_checked_under_vmap() -> None:
-    x, P, q = kr.Variable(3, name="x"), kr.Parameter((3, 3), PSD=True, name="P"), kr.Parameter(3, name="q")
-    layer = kr.compile(kr.Problem(kr.Minimize(kr.quad_form(x, P) + q @ x), [x >= -1]), outputs=x, on_failure="nan")
-    P4 = torch.stack([torch.eye(3).double() * scale for scale in (1.0, 2.0, -1.0, 3.0)])
-    q4 = torch.randn(4, 3).double()
-    mapped = torch.func.vmap(lambda P, q: layer(P=P, q=q))(P4, q4)
-    torch.testing.assert_close(mapped, layer(P=P4, q=q4), equal_nan=True)
-    assert mapped.isnan().any(1).tolist() == [False, False, True, False]
-
-
 # torch's own forward mode warns of torch.jit.script, which it uses to load its derivatives.
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 def test_vmap_and_jacobians() -> None:
@@ -444,16 +434,3 @@ def test_a_module_inside_the_model_is_trained_in_its_own_precision(dtype: torch.
     torch.testing.assert_close(layer(value)["x"], net(value))
     layer(value)["x"].sum().backward()
     assert all(p.grad is not None for p in net.parameters())
-
-
-def test_several_inputs_come_by_position_only_in_a_stated_order() -> None:
-    """Here u appears first in the model and v was declared first: two inputs of one shape would change places silently."""
-    v, u = kr.Parameter(2, name="v"), kr.Parameter(2, name="u")
-    y = kr.Variable(2, name="y")
-    problem = kr.Problem(kr.Minimize(kr.sum_squares(y - u)), [y <= v])
-    first, second = torch.tensor([1.0, 2.0]), torch.tensor([0.5, 3.0])
-    with pytest.raises(kr.InputError, match="in no stated order"):
-        kr.compile(problem)(first, second)
-    ordered = kr.compile(problem, inputs=[v, u], outputs=y)
-    torch.testing.assert_close(ordered(first, second), kr.compile(problem, outputs=y)(v=first, u=second))
-    kr.compile(problem, weights={u: second})(first)  # one alone is no question

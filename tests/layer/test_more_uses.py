@@ -139,3 +139,26 @@ def test_problems_without_variables_are_answered(rows: bool) -> None:
     solution = layer(torch.tensor([0.5, 2.0], dtype=F))
     torch.testing.assert_close(solution.objective, torch.tensor([0.25, 4.0], dtype=F))
     assert solution.status.tolist() == [0, kr.Status.PRIMAL_INFEASIBLE if rows else 0]
+
+
+def test_declared_matrices_are_checked_under_vmap() -> None:
+    x, P, q = kr.Variable(3, name="x"), kr.Parameter((3, 3), PSD=True, name="P"), kr.Parameter(3, name="q")
+    layer = kr.compile(kr.Problem(kr.Minimize(kr.quad_form(x, P) + q @ x), [x >= -1]), outputs=x, on_failure="nan")
+    P4 = torch.stack([torch.eye(3).double() * scale for scale in (1.0, 2.0, -1.0, 3.0)])
+    q4 = torch.randn(4, 3).double()
+    mapped = torch.func.vmap(lambda P, q: layer(P=P, q=q))(P4, q4)
+    torch.testing.assert_close(mapped, layer(P=P4, q=q4), equal_nan=True)
+    assert mapped.isnan().any(1).tolist() == [False, False, True, False]
+
+
+def test_several_inputs_come_by_position_only_in_a_stated_order() -> None:
+    """Here u appears first in the model and v was declared first: two inputs of one shape would change places silently."""
+    v, u = kr.Parameter(2, name="v"), kr.Parameter(2, name="u")
+    y = kr.Variable(2, name="y")
+    problem = kr.Problem(kr.Minimize(kr.sum_squares(y - u)), [y <= v])
+    first, second = torch.tensor([1.0, 2.0]), torch.tensor([0.5, 3.0])
+    with pytest.raises(kr.InputError, match="in no stated order"):
+        kr.compile(problem)(first, second)
+    ordered = kr.compile(problem, inputs=[v, u], outputs=y)
+    torch.testing.assert_close(ordered(first, second), kr.compile(problem, outputs=y)(v=first, u=second))
+    kr.compile(problem, weights={u: second})(first)  # one alone is no question
