@@ -280,6 +280,9 @@ def _through(entry: Entry) -> str:
 def _notes(qp: ParamQP, found: Mapping[str, Pattern], sizes: Sizes, rank: int, separable: int, options: Options) -> list[Note]:
     """What the structure implies for speed, uniqueness and gradients."""
     notes = []
+    if qp.bound:
+        names = ", ".join(item.name for item in qp.bound)
+        notes.append(Note("Bound.", f"Constants by layer.bind: {names}. What depends on them alone was computed then."))
     flat = _flat(qp, found, sizes, rank)
     if options.regularize:
         notes.append(Note("Regularized.", f"{options.regularize:g}/2 |x|² is added to the objective: Q is positive definite."))

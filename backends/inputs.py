@@ -48,15 +48,17 @@ def match(
     keys: Mapping[str, str],
     held: Sequence[str] = (),
     optional: Collection[str] = (),
+    constants: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Values by name, from one mapping, from positions, or from keywords.
 
-    ``keys`` finds names of leaves; ``held`` are weights; what is ``optional`` has a declared value and may be missing.
+    ``keys`` finds names of leaves; ``held`` are weights; what is ``optional`` has a declared value and may be missing;
+    ``constants`` were parameters once.
     """
     given: dict[str, Any] = {}
     if len(args) == 1 and isinstance(args[0], Mapping):
         for leaf, value in args[0].items():
-            name = _name(leaf, keys, order, held)
+            name = _name(leaf, keys, order, held, constants)
             if name in given:
                 raise _twice(name)
             given[name] = value
@@ -69,7 +71,7 @@ def match(
         given.update(zip(order, args, strict=False))
     for name, value in kwargs.items():
         if name not in order:
-            raise _unknown(name, order, held)
+            raise _unknown(name, order, held, constants)
         if name in given:
             raise _twice(name)
         given[name] = value
@@ -142,7 +144,7 @@ def _tensor(name: str, value: Any, place: int) -> Tensor:
         try:
             array = np.asarray(value)
             if array.dtype.kind in "biuf":
-                return torch.as_tensor(array)
+                return torch.as_tensor(array if array.flags.writeable else array.copy())
         except (ValueError, TypeError):
             pass
     title = f"input {name}: expected a tensor, array or number, got {type(value).__name__}"
@@ -196,7 +198,7 @@ def _flat(tensor: Tensor, own: Shape, joint: Shape, shape: Shape) -> Tensor:
     return tensor.expand((*joint, *shape)).reshape(math.prod(joint), *shape)
 
 
-def _name(leaf: Any, keys: Mapping[str, str], order: Sequence[str], held: Sequence[str]) -> str:
+def _name(leaf: Any, keys: Mapping[str, str], order: Sequence[str], held: Sequence[str], constants: Sequence[str]) -> str:
     if isinstance(leaf, Parameter | Variable):
         if leaf.key not in keys:
             why = f"leaves are told apart by identity, not by name; this model has {listed(order)}"
@@ -205,7 +207,7 @@ def _name(leaf: Any, keys: Mapping[str, str], order: Sequence[str], held: Sequen
     else:
         name = leaf
     if name not in order:
-        raise _unknown(str(name), order, held)
+        raise _unknown(str(name), order, held, constants)
     return str(name)
 
 
@@ -214,11 +216,15 @@ def _twice(name: str) -> InputError:
     return input_error("I04", f"input {name}: given twice", why, f"leave one of the two {name} out", at=(name,), label="again")
 
 
-def _unknown(name: str, order: Sequence[str], held: Sequence[str]) -> InputError:
+def _unknown(name: str, order: Sequence[str], held: Sequence[str], constants: Sequence[str]) -> InputError:
     if name in held:
         why = "a weight lives in the layer and is trained; calls do not bring it"
         mend = f"leave it out; its value is layer.weight({name!r})\ncompile without it in weights=, to pass it in"
         return input_error("I10", f"{name} is a weight of this layer, not an input", why, mend, at=(name,), label="a weight")
+    if name in constants:
+        why = f"bind made it one; the inputs are {listed(order)}"
+        mend = "leave it out\ncall the layer that it was bound in, to pass it in"
+        return input_error("I10", f"{name} is a constant of this layer, not an input", why, mend, at=(name,), label="a constant")
     if name in OF_A_CALL:
         why = f"a call takes parameters only: {listed(order)}"
         mend = f"write layer.solve({{...}}, {name}=...), which returns a Solution"

@@ -13,26 +13,24 @@ import torch
 from torch import Tensor, nn
 
 from ..canon.canonicalize import Canonical, canonicalize
-from ..canon.param_qp import Input
 from ..canon.program import Functions
 from ..dsl.constraint import Constraint
-from ..dsl.diagnostics import DefinitionError, definition_error, require
-from ..dsl.expression import Expression
+from ..dsl.diagnostics import definition_error, require
 from ..dsl.leaves import Parameter
 from ..dsl.problem import Problem
 from ..dsl.render import listed
 from ..dsl.span import Span
-from ..dsl.walk import leaves
+from . import binding
+from .arguments import Output, name_of, no_mapping, outputs_of, refuse_collisions, refuse_values, unusable_argument, value_of
 from .check import CheckReport, check
-from .checks import verdict
 from .data import QPData, QPSolution
 from .explain import Explanation, explain
-from .failure import InputError, SolveError, input_error
+from .failure import SolveError, input_error
 from .inputs import OF_A_CALL, Bound, bind, match
 from .options import Options
 from .plan import Built, Plan, plan_of
 from .rows import Rows, rows_of
-from .solution import Context, Dual, Objective, Solution
+from .solution import Context, Solution
 from .solve import solve
 from .status import Status
 from .verdict import named
@@ -41,8 +39,6 @@ from .weights import initial, mapped
 
 if TYPE_CHECKING:
     from .spy import Picture
-
-Output = Expression | Dual | Objective | str
 
 
 class Layer(nn.Module):
@@ -65,7 +61,7 @@ class Layer(nn.Module):
         spans: Mapping[str, Span | None],
     ) -> None:
         super().__init__()
-        self._qp, self._function_names = canonical.qp, canonical.function_names
+        self._qp, self._stuffed, self._function_names = canonical.qp, canonical.stuffed, canonical.function_names
         self._leaves, self._constraints, self._shifts = leaves_by_key, constraints_by_key, canonical.shifts
         self._order, self._ordered, self._outputs = tuple(order), ordered, outputs
         self._options, self._text, self._spans = options, text, dict(spans)
@@ -90,7 +86,7 @@ class Layer(nn.Module):
         solution = self._solve(self.matched(args, kwargs), self._options)
         if self._outputs is None:
             return solution
-        values = tuple(_output(solution, output) for output in self._outputs)
+        values = tuple(value_of(solution, output) for output in self._outputs)
         return values[0] if len(values) == 1 else values
 
     def solve(self, inputs: Mapping[Any, Any] | None = None, *, warm_start: Previous | None = None, **options: Any) -> Solution:
@@ -100,7 +96,7 @@ class Layer(nn.Module):
         saves iterations and changes no answer: an item that gets nowhere from there starts anew.
         """
         if not isinstance(inputs, Mapping | None):
-            raise _no_mapping(inputs, self._order)
+            raise no_mapping(inputs, self._order)
         unknown = options.keys() - set(OF_A_CALL)
         if unknown:
             name = min(unknown)
@@ -116,7 +112,43 @@ class Layer(nn.Module):
             mend = f"pass them by name: {self._order[0]}=...\nstate an order: kr.compile(problem, inputs=[...])"
             raise input_error("I03", "several inputs by position, in no stated order", why, mend, at=(1,), label="by position")
         optional = [item.name for item in self._qp.inputs if item.default is not None]
-        return match(args, kwargs, self._order, self._leaves, self._weighted, optional)
+        return match(args, kwargs, self._order, self._leaves, self._weighted, optional, [item.name for item in self._qp.bound])
+
+    def bind(self, *which: Any, **values: Any) -> Layer:
+        """A layer in which some parameters and weights are constants: what depends on them alone is computed here, once.
+
+            deployed = trained.bind()          all weights, at their present values
+            fixed = layer.bind(A=A0, B=...)    a value for one, the value that it has for another; names or a mapping do as well
+
+        Outputs, options, order of inputs, functions and the other weights, copied, carry over; this layer stays what it is.
+        Constants have no batch, no gradient, and no part in the dtype of results; they must have the declared attributes. Functions
+        are evaluated once where nothing behind them can be trained: no module in training mode, no result that requires grad.
+        Raises InputError.
+        """
+        chosen = binding.asked(which, values, self._qp, self._leaves, self._weighted)
+        device, dtype = binding.home(self)
+        raw = {name: getattr(self, name).detach() for name in self._weighted}
+        tensors, came = binding.constants(chosen, self._qp, raw, device, dtype)
+        precision = binding.coarser(self._options.precision, came)
+        before = Canonical(self._qp, self._stuffed, self._functions, self._function_names, self._shifts)
+        canonical = binding.made_constant(before, tensors, precision or dtype)
+        kept = {name: getattr(self, name) for name in self._weighted if name not in chosen}
+        weights = {name: nn.Parameter(own.detach().clone(), own.requires_grad) for name, own in kept.items()}
+        order = [name for name in self._order if name not in chosen]
+        options = replace(self._options, precision=precision)
+        made = Layer(
+            canonical,
+            self._leaves,
+            self._constraints,
+            order,
+            self._ordered,
+            self._outputs,
+            weights,
+            options,
+            self._text,
+            self._spans,
+        )
+        return made.train(self.training)
 
     def standard_form(self, *args: Any, **kwargs: Any) -> QPData:
         """The batched problem data Q p G h A b lb ub of these inputs, differentiable; one leading axis, of size 1 where shared."""
@@ -167,7 +199,8 @@ class Layer(nn.Module):
     def extra_repr(self) -> str:
         qp = self._qp
         inputs = ", ".join(f"{item.name}{item.shape}" for item in qp.inputs if item.name not in self._weighted)
-        return f"inputs=[{inputs}], weights=[{', '.join(self._weighted)}], n={qp.n}, m={qp.m}, k={qp.k}"
+        constants = f" constants=[{', '.join(item.name for item in qp.bound)}]," if qp.bound else ""
+        return f"inputs=[{inputs}], weights=[{', '.join(self._weighted)}],{constants} n={qp.n}, m={qp.m}, k={qp.k}"
 
     @property
     def _plan(self) -> Plan:
@@ -194,14 +227,16 @@ class Layer(nn.Module):
     def _solved(self, bound: Bound, inputs: dict[str, Tensor], options: Options, warm_start: Previous | None = None) -> Solution:
         """Solve for inputs that are checked and have one leading axis: what a call does after binding."""
         given = {name: tensor.detach() for name, tensor in inputs.items()}
-        built = self._plan.build(inputs, self._functions, bound.like, bound.dtype)
+        if bound.dtype != bound.like.dtype:
+            options = replace(options, precision=binding.coarser(options.precision, bound.dtype))
+        built = self._plan.build(inputs, self._functions, bound.like, options.precision or bound.dtype)
         if options.on_failure != "raise":
             built, inputs = self._harmless(built, inputs, bound)
         size = math.prod(bound.batch)
         try:
             raw = solve(
                 built.data.expanded_to(size),
-                options if bound.dtype == bound.like.dtype else replace(options, precision=bound.dtype),
+                options,
                 rejected=None if built.rejected is None else built.rejected.expand(size),
                 warm_start=start_of(warm_start, built.data.sizes, size, bound.like),
             )
@@ -269,112 +304,29 @@ def compile(
     a CPU, an item has the same bits in a batch of any size. Raises DefinitionError and InputError.
     """
     if not isinstance(problem, Problem):
-        raise _unusable_argument("problem", f"a kr.Problem, got {type(problem).__name__}", "write kr.Problem(...) first")
+        raise unusable_argument("problem", f"a kr.Problem, got {type(problem).__name__}", "write kr.Problem(...) first")
     if not isinstance(weights, Mapping | None):
-        raise _unusable_argument("weights", f"a mapping, got {type(weights).__name__}", "write weights={parameter: initial value}")
+        raise unusable_argument("weights", f"a mapping, got {type(weights).__name__}", "write weights={parameter: initial value}")
     options = Options(eps, eps_abs, max_iter, on_failure, accept, regularize, smoothing, backend, batch_invariant)
     canonical = canonicalize(problem)
     by_key = problem.names
     declared = {item.name: item for item in canonical.qp.inputs}
-    held = {_name(parameter, by_key, declared): value for parameter, value in (weights or {}).items()}
-    _refuse_collisions(held, canonical.functions)
-    _refuse_values(declared)
+    held = {name_of(parameter, by_key, declared): value for parameter, value in (weights or {}).items()}
+    refuse_collisions(held, canonical.functions, Layer)
+    refuse_values(declared)
     optional = [name for name in declared if name not in held and declared[name].default is not None]
     free = [name for name in declared if name not in held and name not in optional] + optional
-    order = list(free) if inputs is None else [_name(parameter, by_key, declared) for parameter in inputs]
+    order = list(free) if inputs is None else [name_of(parameter, by_key, declared) for parameter in inputs]
     order += [name for name in optional if name not in order]
     if sorted(order) != sorted(free):
         why = f"inputs gives the order of all parameters that are no weights, each once: {listed(free)}; got {listed(order)}"
         mend = f"write inputs=[{', '.join(map(repr, free))}]"
         raise definition_error("N04", "inputs cannot be used", why, mend, at=("inputs",), label="not each of them once")
-    chosen = None if outputs is None else _outputs(outputs, by_key, problem)
+    chosen = None if outputs is None else outputs_of(outputs, by_key, problem)
     parameters = {name: initial(declared[name], value) for name, value in held.items()}
     constraints = {constraint.key: name for name, constraint in problem.constraints.items()}
     spans = {leaf.key: leaf.span for leaf in problem.variables.values()} | {c.key: c.span for c in problem.constraints.values()}
     return Layer(canonical, by_key, constraints, order, inputs is not None, chosen, parameters, options, repr(problem), spans)
-
-
-def _outputs(outputs: Sequence[Output] | Output, by_key: Mapping[str, str], problem: Problem) -> tuple[Output, ...]:
-    several = outputs if isinstance(outputs, list | tuple) else [outputs]
-    if not several:
-        why = "outputs says what a call returns, so there is at least one"
-        mend = "leave it out to get a Solution"
-        raise definition_error("N04", "outputs cannot be used", why, mend, at=("outputs",), label="empty")
-    keys = {constraint.key for constraint in problem.constraints.values()}
-    for output in several:
-        if isinstance(output, Dual):
-            known = output.of in problem.constraints if isinstance(output.of, str) else getattr(output.of, "key", "") in keys
-            if not known:
-                raise _foreign("constraint", output.of, list(problem.constraints), "outputs")
-        elif isinstance(output, str):
-            if output not in problem.variables:
-                raise _foreign("variable", output, list(problem.variables), "outputs")
-        elif isinstance(output, Expression):
-            unknown = [leaf for leaf in leaves([output]) if leaf.key not in by_key]
-            if unknown:
-                raise _foreign("leaf", unknown[0], list(by_key.values()), "outputs")
-        elif not isinstance(output, Objective):
-            hint = "a variable, its name, an expression, kr.dual(constraint) or kr.objective"
-            why = f"an output is {hint}; got {output!r}"
-            raise definition_error("N04", "outputs cannot be used", why, "name a variable, such as outputs=x", at=("outputs",))
-    return tuple(several)
-
-
-def _output(solution: Solution, output: Output) -> Tensor:
-    if isinstance(output, Dual):
-        return solution.dual(output.of)
-    return solution.objective if isinstance(output, Objective) else solution[output]
-
-
-def _name(parameter: Parameter | str, by_key: Mapping[str, str], declared: Mapping[str, Input]) -> str:
-    name = parameter if isinstance(parameter, str) else by_key.get(getattr(parameter, "key", ""), "")
-    if name not in declared:
-        raise _foreign("parameter", parameter, list(declared), "weights", "inputs")
-    return name
-
-
-def _refuse_values(declared: Mapping[str, Input]) -> None:
-    """Declared values must have the declared attributes."""
-    for name, item in declared.items():
-        if item.default is None:
-            continue
-        value = torch.from_numpy(item.default.array.copy()).unsqueeze(0)
-        if bool(verdict(value, item.attributes, value.dtype)) or not bool(torch.isfinite(value).all()):
-            said = " ".join(item.attributes.declared) or "finite"
-            why = f"parameter {name} is declared {said}"
-            mend = "declare a value that complies\ndrop the attribute, if nothing relies on it"
-            raise definition_error("N15", f"the value of parameter {name} is not {said}", why, mend, label="")
-
-
-def _refuse_collisions(weights: Mapping[str, Any], functions: Mapping[str, Any]) -> None:
-    for name in weights:
-        if hasattr(Layer, name) or name in functions or name == "training":
-            why = f"weights become attributes of the module, and {name!r} is taken by torch.nn.Module or by the layer"
-            mend = f'rename the parameter: kr.Parameter(..., name="{name}_")'
-            raise definition_error("N11", f"the weight {name!r} cannot be named so", why, mend, at=("weights",), label="taken")
-
-
-def _no_mapping(given: object, order: Sequence[str]) -> InputError:
-    title = f"inputs: expected a mapping from parameters or names to values, got {type(given).__name__}"
-    why = "solve takes the inputs as one mapping, because its keywords are options"
-    return input_error("I09", title, why, f"write {{{', '.join(f'{name!r}: ...' for name in order)}}}", at=(0, "inputs"))
-
-
-def _unusable_argument(name: str, wanted: str, mend: str) -> DefinitionError:
-    place = (name, 0) if name == "problem" else (name,)
-    return definition_error("N04", f"{name} cannot be used", f"kr.compile takes as {name} {wanted}", mend, at=place)
-
-
-def _foreign(kind: str, what: object, known: list[str], *where: str) -> DefinitionError:
-    """Something that the problem does not have was named in the call of compile."""
-    what = getattr(what, "name", None) or what
-    near = difflib.get_close_matches(str(what), known, 1)
-    mend = "leave it out; a parameter without effect takes no part in the problem"
-    if kind != "parameter":
-        mend = "ask for what the problem has; print it to see its names"
-    mend = f"did you mean {near[0]!r}?" if near else mend
-    why = f"the problem has {listed(known)}"
-    return definition_error("N10", f"no {kind} {what!r}: it does not occur in the problem", why, mend, at=where, label="")
 
 
 def _any(mask: Tensor) -> bool:

@@ -42,6 +42,7 @@ class Plan:
         self._evaluator = Evaluator(qp.program, self._constants)
         self._assembly = Assembly(qp, self._constants)
         self._declared = [item for item in qp.inputs if item.attributes.declared]
+        self._bound = {i.name: self._constants.add(i.default.array[None]) for i in qp.bound if i.default is not None}
         self._defaults = {i.name: self._constants.add(i.default.array[None]) for i in qp.inputs if i.default is not None}
 
     def build(self, inputs: Mapping[str, Tensor], functions: Functions, like: Tensor, precision: torch.dtype) -> Built:
@@ -68,6 +69,13 @@ class Plan:
             return dict(inputs)
         held = self._constants.on(like.device, like.dtype)
         return {**inputs, **{name: held[index] for name, index in absent.items()}}
+
+    def bound(self, like: Tensor) -> dict[str, Tensor]:
+        """Parameters that are constants, for expressions that speak of them."""
+        if not self._bound:
+            return {}
+        held = self._constants.on(like.device, like.dtype)
+        return {name: held[index] for name, index in self._bound.items()}
 
     def _holds(self, fact: Assumption, slots: list[Tensor], precision: torch.dtype) -> Tensor:
         left, right = slots[fact.left].detach(), slots[fact.right].detach()

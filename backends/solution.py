@@ -25,6 +25,7 @@ from .envelope import optimal_value
 from .evaluate import evaluate
 from .failure import input_error, unknown
 from .flags import Conditioning, conditioning, gradient_flags
+from .plan import plan_of
 from .status import Status
 from .verdict import Verdict, explain
 
@@ -234,7 +235,7 @@ class Solution:
         x = torch.where(self.raw.ok[:, None], self.raw.x, 0) if self.context.nan_on_failure else self.raw.x  # 0 * NaN is NaN
         builder = Builder(_Names(self), qp.program.steps, self.context.function_names)
         program = builder.finish([builder.lower(expression)])
-        values = dict(self.inputs)
+        values = {**plan_of(qp).bound(x), **self.inputs}
         for v in qp.variables:
             values[v.name] = _full(x, v).reshape(x.shape[0], *v.shape)
         functions = {**self.context.functions, **builder.functions}

@@ -5,7 +5,8 @@ Problem -> Expanded -> Extracted -> ParamQP -> ParamQP with native bounds
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from ..dsl.expression import Expression
 from ..dsl.printing import constraint_text
@@ -16,6 +17,7 @@ from .param_qp import ParamQP
 from .program import Functions
 from .simplify import simplify
 from .soften import shift
+from .specialize import Array, specialize
 from .stuff import stuff
 
 
@@ -23,10 +25,12 @@ from .stuff import stuff
 class Canonical:
     """The canonical problem; the user's functions by the names its program uses, and these names by key.
 
-    ``shifts``: what the multipliers of some soft constraints hold besides those of their rows, by constraint.
+    ``stuffed``: the problem before its rows became bounds, which is where constants are put in. ``shifts``: what the multipliers of
+    some soft constraints hold besides those of their rows, by constraint.
     """
 
     qp: ParamQP
+    stuffed: ParamQP
     functions: Functions
     function_names: dict[str, str]
     shifts: dict[str, Expression]
@@ -45,4 +49,14 @@ def canonicalize(problem: Problem) -> Canonical:
     simplified = simplify(stuffed)
     simplified.verify("simplify")
     shifts = {name: part for name, constraint in problem.constraints.items() if (part := shift(constraint)) is not None}
-    return Canonical(simplified, extracted.functions, extracted.function_names, shifts)
+    return Canonical(simplified, stuffed, extracted.functions, extracted.function_names, shifts)
+
+
+def specialized(canonical: Canonical, constants: Mapping[str, Array], known: Mapping[int, Array]) -> Canonical:
+    """The same with some inputs made constants: see ``specialize``."""
+    stuffed = specialize(canonical.stuffed, constants, known)
+    stuffed.verify("specialize")
+    stuffed.program.verify()
+    simplified = simplify(stuffed)
+    simplified.verify("simplify")
+    return replace(canonical, qp=simplified, stuffed=stuffed)

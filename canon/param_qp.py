@@ -54,6 +54,10 @@ class Assumption:
     active: int | None
     text: str
 
+    @property
+    def slots(self) -> tuple[int, ...]:
+        return (self.left, self.right) if self.active is None else (self.left, self.right, self.active)
+
 
 @dataclass(frozen=True)
 class Retrieved:
@@ -131,6 +135,7 @@ class ParamQP:
     assumptions: tuple[Assumption, ...] = ()
     gates: Gates = Gates()
     expansions: tuple[Retrieved, ...] = ()  # what stands in place of atoms, such as t >= |x|; named <atom number>
+    bound: tuple[Input, ...] = ()  # parameters that were made constants, with their values
 
     @property
     def n(self) -> int:
@@ -196,6 +201,7 @@ class ParamQP:
         sizes = self.program.sizes
         lines = [f"ParamQP    n = {self.n}, m = {self.m}, k = {self.k}"]
         lines += [f"input      {i.name} {i.shape} {' '.join(i.attributes.declared)}".rstrip() for i in self.inputs]
+        lines += [f"bound      {i.name} {i.shape}" for i in self.bound]
         lines += [f"program    {line}" for line in str(self.program).splitlines()]
         lines += [f"check      %{check.slot} {' '.join(check.attributes.declared)}" for check in self.checks]
         lines += [f"assumed    {fact.name}: {fact.text}" for fact in self.assumptions]

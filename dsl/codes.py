@@ -111,7 +111,7 @@ CODES = {
     "I07": Code("an input that is not made of real numbers", "A quadratic program is over the reals.", "layer(1j * mu)"),
     "I08": Code("inputs on different devices", "A problem is solved where its data are.", "layer(a.cuda(), b)"),
     "I09": Code("an input that is no tensor", "Inputs are tensors, arrays and numbers.", "layer(x)"),
-    "I10": Code("a weight given as an input", "Weights live in the layer.", "layer(gamma=1.0)"),
+    "I10": Code("a weight given as an input", "Weights, and parameters bound to a value, live in the layer.", "layer(gamma=1.0)"),
     "I11": Code("a leaf of another model", "Leaves are told apart by identity.", "solution[kr.Variable(3)]"),
     "I12": Code(
         "something that the model does not have", "Solutions answer for their own variables and constraints.", 'solution["y"]'
@@ -121,6 +121,7 @@ CODES = {
     "I15": Code("an initial value of a weight", "A weight starts from a value with its attributes.", "weights={gamma: -1.0}"),
     "I16": Code("half of a pair", "G comes with h, A with b.", "kr.solve_qp(Q, p, G)"),
     "I17": Code("a Q that is not positive definite", "check_Q_spd=True asks for it.", "QPFunction()(Q, p, G, h, A, b)"),
+    "I18": Code("a value that cannot be bound", "A constant is finite and has the declared attributes.", "layer.bind(gamma=-1.0)"),
     "R01": Code("infeasible", "Some point satisfies all constraints.", "x >= 1, x <= 0"),
     "R02": Code("unbounded", "The objective does not improve for ever.", "kr.Minimize(x)"),
     "R03": Code("not solved within max_iter", "The iteration converges within max_iter.", "max_iter=1"),
