@@ -130,7 +130,7 @@ class Layer(nn.Module):
         raw = {name: getattr(self, name).detach() for name in self._weighted}
         tensors, came = binding.constants(chosen, self._qp, raw, device, dtype)
         precision = binding.coarser(self._options.precision, came)
-        before = Canonical(self._qp, self._stuffed, self._functions, self._function_names, self._shifts)
+        before = Canonical(self._qp, self._stuffed, self._functions, self._function_names, self._shifts, self._text)
         canonical = binding.made_constant(before, tensors, precision or dtype)
         kept = {name: getattr(self, name) for name in self._weighted if name not in chosen}
         weights = {name: nn.Parameter(own.detach().clone(), own.requires_grad) for name, own in kept.items()}
@@ -326,7 +326,7 @@ def compile(
     parameters = {name: initial(declared[name], value) for name, value in held.items()}
     constraints = {constraint.key: name for name, constraint in problem.constraints.items()}
     spans = {leaf.key: leaf.span for leaf in problem.variables.values()} | {c.key: c.span for c in problem.constraints.values()}
-    return Layer(canonical, by_key, constraints, order, inputs is not None, chosen, parameters, options, repr(problem), spans)
+    return Layer(canonical, by_key, constraints, order, inputs is not None, chosen, parameters, options, canonical.text, spans)
 
 
 def _any(mask: Tensor) -> bool:

@@ -23,6 +23,7 @@ import torch
 from benchmarks.models import MODELS
 from karush.backends.cpu import machine
 from karush.backends.plan import plan_of
+from karush.canon.canonicalize import REMEMBERED
 
 WARMING = ("lqr", "relu")
 OURS = ("warm", "cold")
@@ -36,6 +37,7 @@ def karush(name: str, cache: str) -> None:
 
 def forget() -> None:
     """What karush remembers of earlier models, other than on the disk."""
+    REMEMBERED.clear()
     plan_of.cache_clear()
     machine._kernels.clear()
 

@@ -5,8 +5,12 @@ Problem -> Expanded -> Extracted -> ParamQP -> ParamQP with native bounds
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..dsl.expression import Expression
 from ..dsl.printing import constraint_text
@@ -15,6 +19,7 @@ from .expand import expand
 from .extract import extract
 from .param_qp import ParamQP
 from .program import Functions
+from .signature import Names, Signature, renamed, signature
 from .simplify import simplify
 from .soften import shift
 from .specialize import Array, specialize
@@ -26,7 +31,7 @@ class Canonical:
     """The canonical problem; the user's functions by the names its program uses, and these names by key.
 
     ``stuffed``: the problem before its rows became bounds, which is where constants are put in. ``shifts``: what the multipliers of
-    some soft constraints hold besides those of their rows, by constraint.
+    some soft constraints hold besides those of their rows, by constraint. ``text``: the problem, printed.
     """
 
     qp: ParamQP
@@ -34,22 +39,107 @@ class Canonical:
     functions: Functions
     function_names: dict[str, str]
     shifts: dict[str, Expression]
+    text: str
 
 
 def canonicalize(problem: Problem) -> Canonical:
-    """Compile a problem to its parametric QP."""
+    """Compile a problem to its parametric QP; one of a structure that was met lately takes the form that it has already."""
+    try:
+        own = signature(problem)
+    except TypeError:  # something in it cannot be compared
+        return _canonicalize(problem)
+    found = REMEMBERED.get(own)
+    names = Names.of(problem)
+    if found is None:
+        made = _canonicalize(problem)
+        REMEMBERED.put(own, names, made)
+        return made
+    functions = {name: own.functions[place][1] for place, name in found.functions}
+    keys = {own.functions[place][0]: name for place, name in found.functions}
+    shifts = _shifts(problem)
+    if names == found.names:
+        return replace(found.canonical, functions=functions, function_names=keys, shifts=shifts)
+    texts = _texts(problem)
+    qp, stuffed = (renamed(one, found.names, names, texts) for one in (found.canonical.qp, found.canonical.stuffed))
+    return Canonical(qp, stuffed, functions, keys, shifts, repr(problem))
+
+
+def _canonicalize(problem: Problem) -> Canonical:
     expanded = expand(problem)
     expanded.verify()
     names = problem.names
     extracted = extract(expanded, names)
     extracted.verify()
-    texts = {name: constraint_text(constraint, names) for name, constraint in problem.constraints.items()}
-    stuffed = stuff(extracted, problem, texts)
+    stuffed = stuff(extracted, problem, _texts(problem))
     stuffed.verify("stuff")
     simplified = simplify(stuffed)
     simplified.verify("simplify")
-    shifts = {name: part for name, constraint in problem.constraints.items() if (part := shift(constraint)) is not None}
-    return Canonical(simplified, stuffed, extracted.functions, extracted.function_names, shifts)
+    return Canonical(simplified, stuffed, extracted.functions, extracted.function_names, _shifts(problem), repr(problem))
+
+
+def _texts(problem: Problem) -> dict[str, str]:
+    names = problem.names
+    return {name: constraint_text(constraint, names) for name, constraint in problem.constraints.items()}
+
+
+def _shifts(problem: Problem) -> dict[str, Expression]:
+    return {name: part for name, constraint in problem.constraints.items() if (part := shift(constraint)) is not None}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A canonical form and the names in it. Functions of the user's are held by no strong reference: ``alive`` finds them.
+
+    ``functions``: which of the signature's has which name in the program, in the order of the program.
+    """
+
+    names: Names
+    canonical: Canonical
+    functions: tuple[tuple[int, str], ...]
+    alive: tuple[weakref.ref[Callable[..., Any]], ...]
+
+
+class Remembered:
+    """Canonical forms by structure, the latest ones; for several threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._lock = size, threading.Lock()
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+
+    def get(self, own: Signature) -> _Entry | None:
+        """What was remembered, if its functions are the very ones: an identity may have been given away again."""
+        with self._lock:
+            entry = self._entries.get(own.structure)
+            if entry is None or any(ref() is not f for ref, (_, f) in zip(entry.alive, own.functions, strict=True)):
+                return None
+            self._entries.move_to_end(own.structure)
+            return entry
+
+    def put(self, own: Signature, names: Names, made: Canonical) -> None:
+        """Remember a form, unless a function in it cannot be referred to weakly."""
+        try:
+            alive = tuple(weakref.ref(function) for _, function in own.functions)
+        except TypeError:
+            return
+        places = {key: place for place, (key, _) in enumerate(own.functions)}
+        known = tuple((places[key], name) for key, name in made.function_names.items())
+        entry = _Entry(names, replace(made, functions={}, function_names={}, shifts={}), known, alive)
+        with self._lock:
+            self._entries[own.structure] = entry
+            self._entries.move_to_end(own.structure)
+            while len(self._entries) > self._size:
+                self._entries.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._entries.clear()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+REMEMBERED = Remembered(64)
 
 
 def specialized(canonical: Canonical, constants: Mapping[str, Array], known: Mapping[int, Array]) -> Canonical:
