@@ -42,7 +42,7 @@ from .options import Options
 from .polish import Factor
 from .products import matvec, outer_like, summed_like, vecmat
 
-FACTOR = 7  # tensors that make up a factor
+FACTOR = 8  # tensors that make up a factor
 
 
 def solved(options: Options, rejected: Tensor | None, data: QPData, warm: WarmStart | None) -> Found:
@@ -59,8 +59,12 @@ def solved(options: Options, rejected: Tensor | None, data: QPData, warm: WarmSt
 
 def _followed(data: QPData) -> bool:
     """Whether someone may ask for a derivative: by the tape, or forward, at a level of dual numbers."""
-    taped = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in data.tensors)
-    return taped or getattr(torch.autograd.forward_ad, "_current_level", 0) >= 0
+    return (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in data.tensors)) or _dual()
+
+
+def _dual() -> bool:
+    """Whether code runs at a level of dual numbers."""
+    return getattr(torch.autograd.forward_ad, "_current_level", 0) >= 0
 
 
 class Eager(Function):
@@ -79,7 +83,8 @@ class Eager(Function):
         ctx.options = options
         saved = (*tensors, found.x, found.y, found.z, *found.factor)
         ctx.save_for_backward(*saved)
-        ctx.save_for_forward(*saved)
+        if _dual():
+            ctx.save_for_forward(*saved)
         ctx.set_materialize_grads(False)
         return tuple(found[:6])
 
@@ -125,10 +130,10 @@ class Solve(Function):
 def _pulled(ctx: Any, needs: Sequence[bool], grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
     """Gradients of Q, p, G, h, A, b, lb, ub from those of x, y, z, z_lb, z_ub, s."""
     Q, p, G, h, A, b, lb, ub, x, y, z, *factor = ctx.saved_tensors
-    lower, upper, ok = factor[4], factor[5], factor[6].unsqueeze(1)
     data = QPData(Q, p, G, h, A, b, lb, ub)
     if not torch.is_grad_enabled() and grads[5] is None and cpu.serves(data, ctx.options):
-        return compiled.backward(data, ctx.options, (x, y, z), Factor(*factor[:6]), factor[6], grads[:5], needs)
+        return compiled.backward(data, ctx.options, (x, y, z), Factor(*factor[:-1]), factor[-1], grads[:5], needs)
+    lower, upper, ok = factor[-3], factor[-2], factor[-1].unsqueeze(1)
     g_x, g_y, g_z, g_lb, g_ub, g_s = (
         torch.zeros_like(like) if grad is None else torch.where(ok, grad, 0)
         for grad, like in zip(grads, (x, y, z, x, x, z), strict=True)
@@ -151,7 +156,7 @@ def _pulled(ctx: Any, needs: Sequence[bool], grads: Sequence[Tensor | None]) -> 
 def _pushed(ctx: Any, tangents: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     """Tangents of x, y, z, z_lb, z_ub, s from those of Q, p, G, h, A, b, lb, ub."""
     Q, _, G, _, A, _, _, _, x, y, z, *factor = ctx.saved_tensors
-    lower, upper, ok = factor[4], factor[5], factor[6].unsqueeze(1)
+    lower, upper, ok = factor[-3], factor[-2], factor[-1].unsqueeze(1)
     dQ, dp, dG, dh, dA, db, dlb, dub = tangents
     r_x, r_y, r_z, r_w = (torch.zeros_like(part) for part in (x, y, z, x))
     if dQ is not None:
@@ -182,7 +187,7 @@ class KKTSolve(Function):
     @staticmethod
     def forward(*inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         Q, G, A, r_x, r_y, r_z, r_w, *factor = inputs
-        return linear.solve(Q, G, A, (r_x, r_y, r_z, r_w), Factor(*factor[:6]), factor[6])
+        return linear.solve(Q, G, A, (r_x, r_y, r_z, r_w), Factor(*factor[:-1]), factor[-1])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
@@ -193,7 +198,7 @@ class KKTSolve(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         Q, G, A, u_x, u_y, u_z, _, *factor = ctx.saved_tensors
-        ok = factor[6].unsqueeze(1)
+        ok = factor[-1].unsqueeze(1)
         g = (torch.where(ok, grad, 0) for grad in grads)
         l_x, l_y, l_z, l_w = KKTSolve.apply(Q, G, A, *g, *factor)
         needs = ctx.needs_input_grad
@@ -205,7 +210,7 @@ class KKTSolve(Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
         Q, G, A, u_x, u_y, u_z, u_w, *factor = ctx.saved_tensors
-        ok = factor[6].unsqueeze(1)
+        ok = factor[-1].unsqueeze(1)
         dQ, dG, dA, *dr = tangents[:7]
         r_x, r_y, r_z, r_w = (torch.zeros_like(u) if d is None else d for d, u in zip(dr, (u_x, u_y, u_z, u_w), strict=True))
         if dQ is not None:

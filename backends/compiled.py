@@ -25,43 +25,76 @@ def backward(
     needs: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of Q, p, G, h, A, b, lb, ub, None where not needed, from those of (x, y, z, z_lb, z_ub), None where zero."""
-    x = point[0]
     Q, G, A = data.Q, data.G, data.A
-    g_x, g_y, g_z = (part.new_zeros(1, part.shape[1]) if g is None else g for g, part in zip(grads[:3], point, strict=True))
-    g_w = x.new_zeros(1, x.shape[1])
+    B = len(ok)
+    g_w = None
     for g, mask, sign in ((grads[4], factor.upper, 1.0), (grads[3], factor.lower, -1.0)):
-        g_w = g_w if g is None else g_w + torch.where(mask, sign * g, 0)
-    batched = [need and len(block) == len(x) for need, block in zip((needs[0], needs[2], needs[4]), (Q, G, A), strict=True)]
-    fields = (factor.U, factor.scale, factor.weight, factor.unit, ok.to(x.dtype))
-    (l_x, l_y, l_z, l_w), lost, outer = cpu.derive(options, (Q, G, A), (g_x, g_y, g_z, g_w), fields, point, batched)
-    if bool(lost.any()):
-        # No or many solutions: torch finds the one of least norm.
-        items = lost.nonzero().squeeze(1)
-
-        def take(part: Tensor) -> Tensor:
-            return part if part.shape[0] == 1 else part[items]
-
-        part = Factor(*(take(getattr(factor, name)) for name in Factor.__dataclass_fields__))
-        some = linear.solve(take(Q), take(G), take(A), (take(g_x), take(g_y), take(g_z), take(g_w)), part, ok[items])
-        l_x, l_y, l_z, l_w = (whole.index_copy(0, items, new) for whole, new in zip((l_x, l_y, l_z, l_w), some, strict=True))
-        for grad, (a, b, c, d) in zip(outer, _outer(*some[:3], *(v[items] for v in point)), strict=True):
-            if grad is not None:
-                grad[items] = outer_like(grad, a, b, c, d)
-    dQ, dG, dA = (
-        outer_like(block, *vectors) if need and grad is None else grad
-        for need, grad, block, vectors in zip(
-            (needs[0], needs[2], needs[4]), outer, (Q, G, A), _outer(l_x, l_y, l_z, *point), strict=True
-        )
-    )
+        if g is not None:
+            part = torch.where(mask, sign * g, 0)
+            g_w = part if g_w is None else g_w + part
+    wanted = [need and len(block) == B for need, block in zip((needs[0], needs[2], needs[4]), (Q, G, A), strict=True)]
+    wanted.append(needs[6] or needs[7])
+    right = (*grads[:3], g_w)
+    (d_x, l_y, l_z, l_w), lost, outer = cpu.derive(options, (Q, G, A), right, factor, ok, point, wanted)
+    if lost is not None:
+        d_x, l_y, l_z, l_w = _found(data, point, factor, ok, right, (d_x, l_y, l_z, l_w), lost, outer)
+    dQ, dG, dA = outer
+    if needs[0] and dQ is None:
+        dQ = outer_like(Q, *_of_Q(d_x, point[0]))
+    if needs[2] and dG is None:
+        dG = outer_like(G, *_of_rows(d_x, l_z, point[0], point[2]))
+    if needs[4] and dA is None:
+        dA = outer_like(A, *_of_rows(d_x, l_y, point[0], point[1]))
     return (
-        dQ, summed_like(data.p, -l_x) if needs[1] else None,
+        dQ, summed_like(data.p, d_x) if needs[1] else None,
         dG, summed_like(data.h, l_z) if needs[3] else None,
         dA, summed_like(data.b, l_y) if needs[5] else None,
-        summed_like(data.lb, torch.where(factor.lower, l_w, 0)) if needs[6] and data.lb is not None else None,
-        summed_like(data.ub, torch.where(factor.upper, l_w, 0)) if needs[7] and data.ub is not None else None,
+        _of_bound(data.lb, factor.lower, l_w) if needs[6] else None, _of_bound(data.ub, factor.upper, l_w) if needs[7] else None,
     )  # fmt: skip
 
 
-def _outer(l_x: Tensor, l_y: Tensor, l_z: Tensor, x: Tensor, y: Tensor, z: Tensor) -> tuple[tuple[Tensor, ...], ...]:
-    """The vectors of ab' + cd' for dQ, dG, dA: see ``adjoint``."""
-    return (-l_x / 2, x, x, -l_x / 2), (-l_z, x, -z, l_x), (-l_y, x, -y, l_x)
+def _of_bound(bound: Tensor | None, active: Tensor, l_w: Tensor | None) -> Tensor | None:
+    return None if bound is None or l_w is None else summed_like(bound, torch.where(active, l_w, 0))
+
+
+def _found(
+    data: QPData,
+    point: tuple[Tensor, Tensor, Tensor],
+    factor: Factor,
+    ok: Tensor,
+    right: Sequence[Tensor | None],
+    solution: tuple[Tensor, Tensor, Tensor, Tensor | None],
+    lost: Tensor,
+    outer: Sequence[Tensor | None],
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """The solution with that of least norm, which torch finds, for items with no or many; their gradients are put right in place."""
+    items = lost.nonzero().squeeze(1)
+
+    def take(part: Tensor) -> Tensor:
+        return part if part.shape[0] == 1 else part[items]
+
+    part = Factor(*(take(getattr(factor, name)) for name in Factor.__dataclass_fields__))
+    like = *point, point[0]
+    g = tuple(own.new_zeros(1, own.shape[1]) if g is None else take(g) for g, own in zip(right, like, strict=True))
+    l_x, *rest = linear.solve(take(data.Q), take(data.G), take(data.A), g, part, ok[items])  # type: ignore[arg-type]  # four
+    new = -l_x, *rest
+    d_x, l_y, l_z, l_w = (
+        None if all_ is None else all_.index_copy(0, items, some) for all_, some in zip(solution, new, strict=True)
+    )
+    x, y, z = (vector[items] for vector in point)
+    vectors = _of_Q(new[0], x), _of_rows(new[0], new[2], x, z), _of_rows(new[0], new[1], x, y)
+    for grad, own in zip(outer, vectors, strict=True):
+        if grad is not None:
+            grad[items] = outer_like(grad, *own)
+    assert d_x is not None and l_y is not None and l_z is not None
+    return d_x, l_y, l_z, l_w
+
+
+def _of_Q(d_x: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """dQ = (d_x x' + x d_x')/2 as ``outer_like`` takes it."""
+    return d_x / 2, x, x, d_x / 2
+
+
+def _of_rows(d_x: Tensor, l_w: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """dG = z d_x' - l_z x', and dA with y."""
+    return -l_w, x, w, d_x

@@ -44,7 +44,7 @@ class QPData:
     @cached_property
     def batch(self) -> int:
         """B; an empty batch makes all empty."""
-        sizes = {tensor.shape[0] for tensor in self.tensors}
+        sizes = [tensor.shape[0] for tensor in self.tensors]
         return 0 if 0 in sizes else max(sizes)
 
     def select(self, items: Tensor) -> QPData:

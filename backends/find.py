@@ -33,6 +33,9 @@ def find(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStar
 def _by_cpu(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStart | None) -> Found:
     """What the compiled engine proves; the torch engine decides what the others are."""
     found, sure = cpu.find(data, options, warm)
+    if sure is None and options.eps_abs is None and rejected is None:
+        return found
+    sure = found.ok
     if options.eps_abs is not None:
         sure = sure & (found.absolute <= options.eps_abs).all(1)
     if rejected is not None:
@@ -98,5 +101,5 @@ def _attempt(data: QPData, options: Options, rejected: Tensor | None, warm: Warm
         x, w[:, :k], w[:, k:], z_lb, z_ub, outcome.slack(data, x),
         status, outcome.iterations, outcome.residuals.scaled, outcome.residuals.absolute, factor.weight[:, k:] > 0,
         ray.x, ray.y, ray.z, ray.z_lb, ray.z_ub,
-        factor.U, factor.scale, factor.weight, factor.unit, factor.lower, factor.upper, ok,
+        factor.U, factor.scale, factor.weight, factor.unit, factor.flat, factor.lower, factor.upper, ok,
     )  # fmt: skip

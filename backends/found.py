@@ -35,6 +35,7 @@ class Found(NamedTuple):
     scale: Tensor
     weight: Tensor
     unit: Tensor
+    flat: Tensor
     lower: Tensor
     upper: Tensor
     ok: Tensor
@@ -46,7 +47,7 @@ class Found(NamedTuple):
     @property
     def factor(self) -> tuple[Tensor, ...]:
         """The fields of ``Factor``, and which items it holds for."""
-        return tuple(self[-7:])
+        return tuple(self[-8:])
 
     @property
     def solution(self) -> QPSolution:

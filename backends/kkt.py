@@ -22,6 +22,7 @@ from torch import Tensor
 # In units of the objective and of rows and variables of length one; 1/delta is the weight of equalities.
 RHO = {torch.float64: 1e-9, torch.float32: 1e-5}
 DELTA = {torch.float64: 1e-6, torch.float32: 1e-3}
+STRIDE = 0.6180339887498949  # its multiples less their integers: a vector that no flat direction with a pattern is orthogonal to
 
 
 def rho(n: int, held: bool, dtype: torch.dtype) -> float:
@@ -63,6 +64,22 @@ def solve(U: Tensor, r: Tensor) -> Tensor:
     half = torch.linalg.solve_triangular(U, r, upper=True, left=False)
     found: Tensor = torch.linalg.solve_triangular(U.mT, half, upper=False, left=False)
     return found
+
+
+def flat(U: Tensor, unit: Tensor) -> Tensor:
+    """The least eigenvalue of U'U where it is no more than regularisation, (B,1); 0 elsewhere. ``unit`` (B,1): of the objective.
+
+    Two steps of inverse iteration find it. It is what was added to the diagonal if there is a flat direction; it is about that,
+    too, where curvature is so small that refinement takes forever. What float32 adds hides too much to tell.
+    """
+    n, dtype = U.shape[1], U.dtype
+    if dtype != torch.float64 or not n:
+        return torch.zeros_like(unit)
+    probe = (torch.arange(1, n + 1, dtype=dtype, device=U.device) * STRIDE).frac() + 0.5
+    first = solve(U, probe.expand(len(U), 1, n))
+    second = solve(U, first)
+    least = (first.abs().amax(2) / second.abs().amax(2)).expand_as(unit)
+    return torch.where(least <= 2 * rho(n, True, dtype) * unit, least, 0)
 
 
 def rowmat(v: Tensor, M: Tensor) -> Tensor:

@@ -28,7 +28,6 @@ ACCURATE = {torch.float64: 1e-13, torch.float32: 1e-6}
 CONSISTENT = {torch.float64: 1e-9, torch.float32: 1e-3}
 STEADY = {torch.float64: 1e-8, torch.float32: 1e-2}  # an update over the solution
 SEEN = 1e-6  # of a flat direction in a solution, over the solution
-STRIDE = 0.6180339887498949  # its multiples less their integers: a vector that no flat direction with a pattern is orthogonal to
 
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -73,8 +72,7 @@ def solve(Q: Tensor, G: Tensor, A: Tensor, r: Parts, factor: Factor, ok: Tensor,
         inverse, inverse_row = (torch.where(unit > 0, 1 / unit, 0) for unit in (factor.scale, row_unit))
         update, size = (_length(*u, inverse, inverse_row) for u in ((du_x, du_w), (u_x, u_w)))
         lost = lost | (going & ~(update <= STEADY[dtype] * size))
-    if dtype == torch.float64:  # what float32 adds to the diagonal hides too much to tell
-        lost = lost | (ok & _sees_flat(u_x, factor))
+    lost = lost | (ok & _sees_flat(u_x, factor))
     if give is None and bool(lost.any()):
         items = lost.expand(B).nonzero().squeeze(1)
         parts = (Q, W, r_x, r_w, r_bound, factor.weight > 0, at_bound)
@@ -90,22 +88,13 @@ def _length(left_x: Tensor, left_w: Tensor, scale: Tensor, row_unit: Tensor) -> 
 
 
 def _sees_flat(u_x: Tensor, factor: Factor) -> Tensor:
-    """Whether u_x has a part along a direction without curvature that no row holds, (B,).
-
-    Two steps of inverse iteration find the least eigenvalue of M. It is what ``polish`` added if there is a flat direction; it is
-    about that, too, where curvature is so small that refinement takes forever.
-    """
-    n = u_x.shape[1]
-    probe = (torch.arange(1, n + 1, dtype=u_x.dtype, device=u_x.device) * STRIDE).frac() + 0.5
-    first = kkt.solve(factor.U, probe.expand(len(factor.U), 1, n))
-    second = kkt.solve(factor.U, first)
-    least = (first.abs().amax((1, 2)) / second.abs().amax((1, 2))) if n else first.new_zeros(len(first))
-    flat = least <= 2 * kkt.rho(n, True, u_x.dtype) * factor.unit.squeeze(1)
-    if not bool(flat.any()):
-        return flat
+    """Whether u_x has a part along a direction without curvature that no row holds, (B,)."""
+    there = factor.flat.squeeze(1) > 0
+    if not bool(there.any()):
+        return there
     scaled = factor.scale * u_x
     along = kkt.solve(factor.U, scaled.unsqueeze(1)).squeeze(1)
-    return flat & (along.abs().amax(1) * least > SEEN * scaled.abs().amax(1))
+    return there & (along.abs().amax(1) * factor.flat.squeeze(1) > SEEN * scaled.abs().amax(1))
 
 
 def _stack(A: Tensor, G: Tensor) -> Tensor:

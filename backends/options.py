@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal
 
 import torch
 
@@ -82,6 +83,19 @@ class Options:
     def tolerance(self, dtype: torch.dtype) -> float:
         """``eps``, or its default for the dtype that is solved in."""
         return EPS[dtype] if self.eps is None else self.eps
+
+
+@lru_cache(maxsize=64, typed=True)
+def _options_of(*values: Any) -> Options:
+    return Options(*values)
+
+
+def options_of(*values: Any) -> Options:
+    """``Options`` of these values in the order of the fields, checked once for all calls that state the same."""
+    try:
+        return _options_of(*values)
+    except TypeError:  # a value that cannot be hashed, and is none
+        return Options(*values)
 
 
 def _option(name: str, value: object, expected: str, mend: str) -> InputError:

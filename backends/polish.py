@@ -45,13 +45,15 @@ class Factor:
     """The factored KKT system of an active set, in the units of the problem: plain tensors that every derivative reuses.
 
     (Q + W'DW)^-1 is ``scale`` (U'U)^-1 ``scale`` on the free variables; ``scale`` (B,n) is 0 on those at a bound. ``weight``
-    (B,k+m) is D, 0 on inactive rows; ``unit`` (B,1) is the size of the objective; ``lower`` and ``upper`` (B,n) mark the bounds.
+    (B,k+m) is D, 0 on inactive rows; ``unit`` (B,1) is the size of the objective; ``flat`` (B,1) is the least eigenvalue of U'U
+    where a direction has neither curvature nor a row that holds it, else 0; ``lower`` and ``upper`` (B,n) mark the bounds.
     """
 
     U: Tensor
     scale: Tensor
     weight: Tensor
     unit: Tensor
+    flat: Tensor
     lower: Tensor
     upper: Tensor
 
@@ -78,7 +80,7 @@ def factorize(qp: Scaled, active: Active, d: Tensor, e: Tensor, softness: float 
     rho = softness * kkt.RHO[dtype] * qp.curvature.squeeze(2) + torch.where(held, kkt.rounding(qp.n, dtype) * unit, 0)
     rho = torch.where(free, rho, unit)
     U, exists = work.factor(Q, W, Wt, D.unsqueeze(1), rho.unsqueeze(1))
-    return Factor(U, d * free, D * e * e, unit, active.lower, active.upper), exists
+    return Factor(U, d * free, D * e * e, unit, kkt.flat(U, unit), active.lower, active.upper), exists
 
 
 def polish(

@@ -118,7 +118,7 @@ def _central(data: QPData, options: Options, rejected: Tensor | None) -> tuple[Q
     n, m, k = data.sizes
     if not m:  # nothing to smooth
         found = find(data, options, rejected)
-        factor = Factor(*found.factor[:6])
+        factor = Factor(*found.factor[:-1])
         return found.solution, factor, torch.zeros_like(factor.weight)
     clean = screen(data, rejected)
     measure = Measure(clean)
@@ -137,7 +137,8 @@ def _central(data: QPData, options: Options, rejected: Tensor | None) -> tuple[Q
     weight = torch.cat([(qp.unit.squeeze(2) / kkt.DELTA[x.dtype]).expand(clean.batch, k), z / s / e[:, k:] ** 2], 1)
     U, _ = work.factor(qp.Q, qp.W, qp.Wt, weight.unsqueeze(1), qp.rho)
     none = torch.zeros_like(x, dtype=torch.bool)
-    factor = Factor(U, d.expand_as(x), weight * e * e, qp.unit.squeeze(2).expand(clean.batch, 1), none, none)
+    unit = qp.unit.squeeze(2).expand(clean.batch, 1)
+    factor = Factor(U, d.expand_as(x), weight * e * e, unit, kkt.flat(U, unit), none, none)
     give = torch.cat([torch.zeros_like(y), s / z], 1)
 
     exact = find(data, replace(options, on_failure="return"), rejected).solution if not bool(central.all()) else None

@@ -16,7 +16,7 @@ from .failure import SolveError, input_error
 from .flags import Conditioning
 from .flags import conditioning as conditioning_of
 from .inputs import dense, joint_batch, solve_dtype_of, without_values
-from .options import Options
+from .options import Options, options_of
 from .solve import solve
 from .warm import Previous, start_of
 
@@ -56,7 +56,7 @@ def solve_qp(
     has it. ``warm_start``: the solution of an earlier call with similar data. Options are those of ``Options``. Raises InputError
     before any work, SolveError if an item fails and ``on_failure`` is "raise".
     """
-    options = Options(eps, eps_abs, max_iter, on_failure, accept, regularize, smoothing, backend, batch_invariant)
+    options = options_of(eps, eps_abs, max_iter, on_failure, accept, regularize, smoothing, backend, batch_invariant)
     data, batch, dtype = _posed({"Q": Q, "p": p, "G": G, "h": h, "A": A, "b": b}, {"lb": lb, "ub": ub})
     if dtype != data.Q.dtype:
         options = replace(options, precision=dtype)
@@ -110,6 +110,35 @@ def conditioning(
 
 def _posed(blocks: Mapping[str, Any], sides: Mapping[str, Any]) -> tuple[QPData, Shape, torch.dtype]:
     """Checked arguments with one flat batch axis in the dtype that is solved in; the joint batch, and the dtype of results."""
+    given = {name: value for name, value in blocks.items() if value is not None}
+    given.update({name: value for name, value in sides.items() if value is not None})
+    signature = tuple([(name, *_facts(value)) for name, value in given.items()])
+    form = _forms.get(signature)
+    if form is None:
+        tensors = _all_checked(blocks, sides)
+        form = _form(tuple([(name, tensor.shape, tensor.dtype, tensor.device) for name, tensor in tensors.items()]))
+        if all(type(value) in PLAIN and value.dim() for value in given.values()):
+            if len(_forms) >= FORMS:
+                _forms.clear()
+            _forms[signature] = form
+    else:
+        tensors = given
+    return form.data(tensors), form.batch, form.dtype
+
+
+PLAIN = (Tensor, torch.nn.Parameter)
+FORMS = 256
+_forms: dict[tuple[Any, ...], _Form] = {}  # of calls that were found right
+
+
+def _facts(value: Any) -> tuple[Any, ...]:
+    """All that the checks look at."""
+    if type(value) in PLAIN:
+        return value.shape, value.dtype, value.device, value.layout
+    return (id(value),)
+
+
+def _all_checked(blocks: Mapping[str, Any], sides: Mapping[str, Any]) -> dict[str, Tensor]:
     G, h, A, b = (blocks[name] for name in ("G", "h", "A", "b"))
     for left, right in ((("G", G), ("h", h)), (("A", A), ("b", b))):
         for (name, given), (other, partner) in ((left, right), (right, left)):
@@ -119,8 +148,7 @@ def _posed(blocks: Mapping[str, Any], sides: Mapping[str, Any]) -> tuple[QPData,
                 raise input_error("I16", title, why, f"pass {name}, or leave {other} out as well", at=_at(other))
     tensors = {name: _checked(name, value) for name, value in blocks.items() if value is not None or name in ("Q", "p")}
     tensors.update({name: _bound(name, value, tensors["Q"]) for name, value in sides.items() if value is not None})
-    form = _form(tuple([(name, tensor.shape, tensor.dtype, tensor.device) for name, tensor in tensors.items()]))
-    return form.data(tensors), form.batch, form.dtype
+    return tensors
 
 
 @dataclass(frozen=True)

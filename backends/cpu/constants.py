@@ -22,7 +22,7 @@ ACCURATE = linear.ACCURATE[torch.float64]
 CONSISTENT = linear.CONSISTENT[torch.float64]
 REFINEMENTS = linear.REFINEMENTS
 STEADY = linear.STEADY[torch.float64]
-SEEN, STRIDE = linear.SEEN, linear.STRIDE
+SEEN, STRIDE = linear.SEEN, kkt.STRIDE
 STEADY_POLISH = polish.STEADY[torch.float64]
 
 

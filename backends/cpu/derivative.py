@@ -5,7 +5,13 @@ of the problem, with S = ``scale`` (0 on variables at a bound), D = ``weight`` (
 
     u_x = S (U'U)^-1 S (r_x + W' D r_w)      u_w = D (W u_x - r_w)
 
-    dQ = -(l_x x' + x l_x')/2      dG = -(l_z x' + z l_x')      dA = -(l_y x' + y l_x')
+Each refinement reads every matrix once: it carries the residuals on, and what the next one needs of them follows. With a = W u_x,
+
+    v = D (a - r_w)        r_x <- r_x - Q u_x - W'v        r_w <- r_w - a        so that   W' D r_w = -W'v
+
+With OptNet's d_x = -l_x, the gradients are
+
+    dp = d_x      dQ = (d_x x' + x d_x')/2      dG = z d_x' - l_z x'      dA = y d_x' - l_y x'      dh = l_z      db = l_y
 
 Items whose residual does not vanish have no or many solutions, those whose updates do not fade are not solved yet, and those whose
 solution has a part along a flat direction have a shorter one; ``lost`` marks them, and torch finds the solution of least norm.
@@ -17,15 +23,18 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from .constants import ACCURATE, CONSISTENT, DELTA, REFINEMENTS, RHO, SEEN, STEADY, STRIDE, rounding
+from . import transfer
+from .constants import ACCURATE, CONSISTENT, DELTA, REFINEMENTS, SEEN, STEADY
 from .llvm import Lanes
 from .outer import outer_sum
-from .values import Array, Counter, Index, Mask, Memory, Num
+from .values import BYTE, Array, Counter, Field, Index, Mask, Memory, Num
 
 SIZES = ("batch", "m", "k")
-TENSORS = ("Q", "G", "A", "g_x", "g_y", "g_z", "g_w", "U", "scale", "weight", "unit", "ok", "x", "y", "z")
-RESULTS = ("l_x", "l_y", "l_z", "l_w", "lost", "dQ", "dG", "dA")  # the last three may be null
-WORDS = len(SIZES) + 2 * len(TENSORS) + len(RESULTS)
+LOST = len(SIZES)  # becomes 1 where an item is lost
+# g_x to g_w may be missing, at address 0: zeros then
+TENSORS = ("Q", "G", "A", "g_x", "g_y", "g_z", "g_w", "U", "scale", "weight", "unit", "flat", "x", "y", "z")
+RESULTS = ("d_x", "l_y", "l_z", "l_w", "lost", "dQ", "dG", "dA")  # l_w and the last three may be missing
+WORDS = LOST + 2 + 2 * len(TENSORS) + len(RESULTS)  # with the address of the flags ``ok``, before those of the results
 
 
 class System:
@@ -37,17 +46,21 @@ class System:
         self.scale: Array = memory.array(n)
         self.weight: Array = memory.array(K)
         self.row_unit: Array = memory.array(K)
-        # right-hand side, what is left of it, the solution and its update
-        self.r_x: Array = memory.array(n)
-        self.r_w: Array = memory.array(K)
+        # what is left of the right-hand side, with what the factor is applied to, and the solution
         self.left_x: Array = memory.array(n)
         self.left_w: Array = memory.array(K)
+        self.rhs: Array = memory.array(n)
         self.u_x: Array = memory.array(n)
         self.u_w: Array = memory.array(K)
+        # of one refinement
         self.du: Array = memory.array(n)
         self.half: Array = memory.array(n)
-        self.along: Array = memory.array(K)
+        self.v: Array = memory.array(K)
+        self.Qu: Array = memory.array(n)
+        self.Wv: Array = memory.array(n)
         self.marks: Array = memory.array(2)
+        self.unit: Array = memory.array(1)
+        self.flat: Array = memory.array(1)
 
 
 @dataclass(frozen=True)
@@ -86,40 +99,33 @@ def scratch_size(n: int, m: int, k: int) -> int:
 
 def _block(t: Lanes, n: int, words: Any, scratch: Any, block: Index) -> None:
     batch, m, k = (t.word(words, i) for i in range(len(SIZES)))
-    first = len(SIZES)
+    first = LOST + 1
     given = {
         name: t.field(t.word(words, first + 2 * i), t.word(words, first + 2 * i + 1), block, batch)
         for i, name in enumerate(TENSORS)
     }
     first += 2 * len(TENSORS)
-    address = {name: t.word(words, first + i) for i, name in enumerate(RESULTS)}
-    rows = m + k
+    ok = transfer.flag(t, t.word(words, first), block, batch) > 0.0
+    address = {name: t.word(words, first + 1 + i) for i, name in enumerate(RESULTS)}
     memory = Memory(t, scratch)
     a = System(memory, n, m, k)
     heights: tuple[tuple[str, Index | int], ...] = ("Q", n), ("U", n), ("A", k), ("G", m)
-    Q, U, A, G = (t.matrix(given[name], height, n, memory) for name, height in heights)
+    Q, U, A, G = (transfer.matrix(t, given[name], height, n, memory) for name, height in heights)
     M = Matrices(Q, U, A, G, k, m)
-
-    ok = given["ok"][0] > 0.0
-    unit = given["unit"][0] * DELTA
-    for i in t.range(n):
-        a.inverse[i] = 1.0 / M.U[i, i]
-        scale = given["scale"][i]
-        a.scale[i] = scale
-        a.r_x[i] = given["g_x"][i]
-        a.u_x[i] = t.where(scale > 0.0, 0.0, given["g_w"][i])
-    for gradient, (_, start, count) in zip(("g_y", "g_z"), M.rows, strict=True):
-        for i in t.range(count):
-            weight = given["weight"][i + start]
-            a.weight[i + start] = weight
-            a.row_unit[i + start] = t.sqrt(weight * unit)
-            a.r_w[i + start] = t.where(weight > 0.0, given[gradient][i], 0.0)
-            a.u_w[i + start] = 0.0
+    unit = _prepared(t, n, a, M, given)
 
     size = t.cell(0.0)
     for j in t.range(n):
         size.value = t.max(size.value, t.abs(a.u_x[j]))
-    error = t.cell(_left(t, n, a, M))
+    with t.if_any(size.value > 0.0):  # multipliers of bounds have gradients: they move x there
+        _moved(t, n, a, M)
+    for j in t.range(n):
+        a.rhs[j] = a.left_x[j]
+    for i in t.range(m + k):
+        a.v[i] = a.weight[i] * a.left_w[i]
+    for W, start, count in M.rows:
+        t.call(t.matrices.vecmat, count, a.v.tail(start), W, a.rhs, sizes=(n,))
+    error = t.cell(_length(t, n, a, M))
     first_error = t.max(size.value, error.value)
     # Sizes in the units of the equilibration: of the last update, and of all of them together.
     update, total = t.cell(0.0), t.cell(0.0)
@@ -127,99 +133,121 @@ def _block(t: Lanes, n: int, words: Any, scratch: Any, block: Index) -> None:
         # A lane that is done stays as it is: what its mates still need is no business of its own.
         running = ok & ~(error.value <= first_error * ACCURATE)
         t.leave(~running)
-        for i in t.range(rows):
-            a.along[i] = a.weight[i] * a.left_w[i]
-        for j in t.range(n):
-            a.du[j] = a.left_x[j]
-        for W, start, count in M.rows:
-            t.call(t.matrices.vecmat, count, a.along.tail(start), W, a.du, sizes=(n,))
-        for j in t.range(n):
-            a.du[j] = a.du[j] * a.scale[j]
-        t.call(t.matrices.solve, M.U, a.inverse, a.du, sizes=(n,))
-        update.value = 0.0
-        for j in t.range(n):
-            update.value = t.max(update.value, t.abs(a.du[j]))
-            du = t.where(running, a.du[j] * a.scale[j], 0.0)
-            a.du[j] = du
-            a.u_x[j] = a.u_x[j] + du
-        for W, start, count in M.rows:
-            t.call(t.matrices.matvec, count, W, a.du, a.along.tail(start), sizes=(n,))
-        for i in t.range(rows):
-            rest = a.along[i] - a.left_w[i]
-            update.value = t.max(update.value, t.abs(rest * a.row_unit[i] / unit))
-            a.u_w[i] = a.u_w[i] + t.where(running, a.weight[i] * rest, 0.0)
+        update.value = _refined(t, n, a, M, unit, running)
         total.value = total.value + update.value
-        error.value = _left(t, n, a, M)
+        error.value = _length(t, n, a, M)
 
     steady = (error.value <= first_error * CONSISTENT) & (update.value <= total.value * STEADY)
     found = (error.value <= first_error * ACCURATE) | steady
-    found = found & ~_sees_flat(t, n, a, M.U, given["unit"][0])
-    a.marks[0] = 1.0
-    a.marks[1] = t.where(ok & ~found, 1.0, 0.0)
+    found = found & ~_sees(t, n, a, M.U)
+    a.marks[0], a.marks[1] = 1.0, t.where(ok & ~found, 1.0, 0.0)
+    with t.if_any(ok & ~found):
+        t.put_word(words, LOST, 1)
     for j in t.range(n):
-        bound = t.where(a.scale[j] > 0.0, 0.0, a.left_x[j])
-        a.left_x[j] = t.where(ok, bound, 0.0)
-        a.u_x[j] = t.where(ok, a.u_x[j], 0.0)
-    for i in t.range(rows):
+        a.left_x[j] = t.where(ok, t.where(a.scale[j] > 0.0, 0.0, a.left_x[j]), 0.0)
+        a.u_x[j] = t.where(ok, -a.u_x[j], 0.0)
+    for i in t.range(m + k):
         a.u_w[i] = t.where(ok, a.u_w[i], 0.0)
-    results: tuple[tuple[str, Array, Index | int], ...] = (
-        ("l_x", a.u_x, n), ("l_y", a.u_w, k), ("l_z", a.u_w.tail(k), m), ("l_w", a.left_x, n), ("lost", a.marks.tail(1), 1),
-    )  # fmt: skip
+    results: tuple[tuple[str, Array, Index | int], ...] = ("d_x", a.u_x, n), ("l_y", a.u_w, k), ("l_z", a.u_w.tail(k), m)
     for name, source, length in results:
-        t.write(address[name], block, batch, source, length, a.marks)
-    outer: tuple[tuple[str, str, str, Index | int, float], ...]
-    outer = ("dQ", "x", "l_x", n, -0.5), ("dG", "z", "l_z", m, -1.0), ("dA", "y", "l_y", k, -1.0)
-    for name, left, right, height, factor in outer:
+        transfer.write(t, address[name], block, batch, source, length, a.marks)
+    transfer.write(t, address["lost"], block, batch, a.marks.tail(1), 1, a.marks, BYTE)
+    with t.unless(address["l_w"], 0):
+        transfer.write(t, address["l_w"], block, batch, a.left_x, n, a.marks)
+    outer: tuple[tuple[str, str, str, Index | int, float, float], ...]
+    outer = ("dQ", "x", "d_x", n, 0.5, 0.5), ("dG", "z", "l_z", m, -1.0, 1.0), ("dA", "y", "l_y", k, -1.0, 1.0)
+    for name, left, right, height, *signs in outer:
         with t.unless(address[name], 0):
-            outer_sum(t, address[name], block, batch, height, n, factor, address[right], given["x"], given[left], address["l_x"])
+            vectors = address[right], given["x"], given[left], address["d_x"]
+            outer_sum(t, address[name], block, batch, height, n, signs, *vectors)
 
 
-def _left(t: Lanes, n: int, a: System, M: Matrices) -> Num:
-    """What the solution so far leaves of the right-hand side, and its length in the units of the factor."""
+def _prepared(t: Lanes, n: int, a: System, M: Matrices, given: dict[str, Field]) -> Num:
+    """Read the vectors: what is left of the right-hand side is all of it but for inactive rows. The unit of row multipliers."""
+    for name, array in (("g_x", a.left_x), ("g_w", a.u_x)):
+        transfer.read_or_zero(t, given[name], n, array)
+    for name, (_, start, count) in zip(("g_y", "g_z"), M.rows, strict=True):
+        transfer.read_or_zero(t, given[name], count, a.left_w.tail(start))
+    for name, length, array in (("scale", n, a.scale), ("weight", M.m + M.k, a.weight), ("unit", 1, a.unit), ("flat", 1, a.flat)):
+        transfer.read(t, given[name], length, array)
+    unit = a.unit[0] * DELTA
+    for i in t.range(n):
+        a.inverse[i] = 1.0 / M.U[i, i]
+        a.u_x[i] = t.where(a.scale[i] > 0.0, 0.0, a.u_x[i])
+    for i in t.range(M.m + M.k):
+        weight = a.weight[i]
+        a.row_unit[i] = t.sqrt(weight * unit)
+        a.left_w[i] = t.where(weight > 0.0, a.left_w[i], 0.0)
+        a.u_w[i] = 0.0
+    return unit
+
+
+def _moved(t: Lanes, n: int, a: System, M: Matrices) -> None:
+    """Take what u_x, as it is at first, makes of the system from the right-hand side."""
     for j in t.range(n):
-        a.du[j] = 0.0
         a.half[j] = a.u_x[j] * 0.5
-    t.call(t.matrices.symmetric, M.Q, a.half, a.du, sizes=(n,))
+        a.Qu[j] = 0.0
+    t.call(t.matrices.symmetric, M.Q, a.half, a.Qu, sizes=(n,))
     for W, start, count in M.rows:
-        t.call(t.matrices.vecmat, count, a.u_w.tail(start), W, a.du, sizes=(n,))
-        t.call(t.matrices.matvec, count, W, a.u_x, a.along.tail(start), sizes=(n,))
+        t.call(t.matrices.matvec, count, W, a.u_x, a.v.tail(start), sizes=(n,))
+    for j in t.range(n):
+        a.left_x[j] = a.left_x[j] - a.Qu[j]
+    for i in t.range(M.m + M.k):
+        a.left_w[i] = a.left_w[i] - a.v[i]
+
+
+def _refined(t: Lanes, n: int, a: System, M: Matrices, unit: Num, running: Mask) -> Num:
+    """One refinement of the lanes that need it, and its size."""
+    update = t.cell(0.0)
+    for j in t.range(n):
+        a.du[j] = a.rhs[j] * a.scale[j]
+    t.call(t.matrices.solve, M.U, a.inverse, a.du, sizes=(n,))
+    for j in t.range(n):
+        update.value = t.max(update.value, t.abs(a.du[j]))
+        du = t.where(running, a.du[j] * a.scale[j], 0.0)
+        a.du[j], a.half[j] = du, du * 0.5
+        a.u_x[j] = a.u_x[j] + du
+        a.Qu[j], a.Wv[j] = 0.0, 0.0
+    t.call(t.matrices.symmetric, M.Q, a.half, a.Qu, sizes=(n,))
+    for i in t.range(M.m + M.k):
+        a.v[i] = 0.0
+    go = t.where(running, 1.0, 0.0)
+    for W, start, count in M.rows:
+        D, left, v = (array.tail(start) for array in (a.weight, a.left_w, a.v))
+        t.call(t.matrices.step_of_rows, count, W, a.du, D, left, v, a.Wv, go, sizes=(n,))
+    for j in t.range(n):
+        left_x = a.left_x[j] - a.Qu[j] - a.Wv[j]
+        a.left_x[j] = left_x
+        a.rhs[j] = left_x - a.Wv[j]
+    for i in t.range(M.m + M.k):
+        # v is D times what W u_x lacks, and row_unit² is D times the unit
+        row_unit = a.row_unit[i]
+        change = t.abs(a.v[i]) / t.where(row_unit > 0.0, row_unit, 1.0)
+        update.value = t.max(update.value, change)
+        a.u_w[i] = a.u_w[i] + a.v[i]
+    return update.value
+
+
+def _length(t: Lanes, n: int, a: System, M: Matrices) -> Num:
+    """What is left, in the units of the factor."""
     length = t.cell(0.0)
     for j in t.range(n):
-        left = a.r_x[j] - a.du[j]
-        a.left_x[j] = left
-        length.value = t.max(length.value, t.abs(left * a.scale[j]))
+        length.value = t.max(length.value, t.abs(a.left_x[j] * a.scale[j]))
     for i in t.range(M.m + M.k):
-        left = a.r_w[i] - a.along[i]
-        a.left_w[i] = left
-        length.value = t.max(length.value, t.abs(left * a.row_unit[i]))
+        length.value = t.max(length.value, t.abs(a.left_w[i] * a.row_unit[i]))
     return length.value
 
 
-def _sees_flat(t: Lanes, n: int, a: System, U: Array, unit: Num) -> Mask:
-    """Whether the solution has a part along a direction without curvature that no row holds."""
-    probe = t.cell(0.0)
-    for j in t.range(n):
-        probe.value = probe.value + STRIDE
-        probe.value = t.where(probe.value > 1.0, probe.value - 1.0, probe.value)
-        a.du[j] = probe.value + 0.5
-    first = _solved(t, n, a, U)
-    least = first / _solved(t, n, a, U)
-    flat = least <= unit * (2.0 * (RHO + rounding(n)))
-    seen = t.cell(0.0)
-    with t.if_any(flat):
-        size = t.cell(0.0)
+def _sees(t: Lanes, n: int, a: System, U: Array) -> Mask:
+    """Whether the solution has a part along a flat direction; see ``linear``."""
+    seen, least = t.cell(0.0), a.flat[0]
+    with t.if_any(least > 0.0):
+        size, along = t.cell(0.0), t.cell(0.0)
         for j in t.range(n):
             a.du[j] = a.scale[j] * a.u_x[j]
             size.value = t.max(size.value, t.abs(a.du[j]))
-        along = _solved(t, n, a, U) * least
-        seen.value = t.where(flat & (along > size.value * SEEN), 1.0, 0.0)
+        t.call(t.matrices.solve, U, a.inverse, a.du, sizes=(n,))
+        for j in t.range(n):
+            along.value = t.max(along.value, t.abs(a.du[j]))
+        seen.value = t.where((least > 0.0) & (along.value * least > size.value * SEEN), 1.0, 0.0)
     return seen.value > 0.0
-
-
-def _solved(t: Lanes, n: int, a: System, U: Array) -> Num:
-    """Apply (U'U)^-1 to ``du``; the largest entry of the result."""
-    t.call(t.matrices.solve, U, a.inverse, a.du, sizes=(n,))
-    largest = t.cell(0.0)
-    for j in t.range(n):
-        largest.value = t.max(largest.value, t.abs(a.du[j]))
-    return largest.value

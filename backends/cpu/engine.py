@@ -6,22 +6,24 @@ solve leaves without proof are the torch engine's: it decides what they are.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import threading
+from array import array
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import count
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, empty_like
 
 from ..data import QPData, WarmStart
 from ..engine import EARLY, FROM_NOTHING, LOOSE, PATIENT, REFINEMENTS, SECOND, UNDECIDED, WARM_ITERATIONS
 from ..found import Found
 from ..options import Options
+from ..polish import Factor
 from . import derivative, machine, solve
 
 # Variables from which W problems side by side are slower than one after the other. Below, it takes W n / LARGE of them to pay.
@@ -30,6 +32,9 @@ LARGEST = 1000  # beyond, the blocked factorizations of torch's libraries win
 # Nanoseconds of work below which handing over to another thread costs more than it brings.
 WORTH_A_THREAD = 200_000
 FLOPS_PER_NS = 8.0
+NOTHING = (None,) * 5
+NOWHERE = (0, 0)
+NO_NUMBERS = array("d", [0.0])
 
 
 def serves(data: QPData, options: Options) -> bool:
@@ -51,41 +56,47 @@ def layout(n: int, batch: int, options: Options) -> machine.Layout:
     return lanes
 
 
-def find(data: QPData, options: Options, warm: WarmStart | None = None) -> tuple[Found, Tensor]:
-    """Solve a batch as far as proof goes, and which items are proved, (B,) bool; the rows of all others are void."""
+def find(data: QPData, options: Options, warm: WarmStart | None = None) -> tuple[Found, Tensor | None]:
+    """Solve a batch as far as proof goes, and which items are proved, (B,) bool, None for all; the rows of others are void."""
+    Q, B = data.Q, data.batch
     n, m, k = data.sizes
-    eps, max_iter = options.tolerance(data.Q.dtype), options.max_iter
-    B = data.batch
     lower, upper = (0 if bound is None else n for bound in (data.lb, data.ub))
-    inequalities = m + lower + upper
-    empty = data.Q.new_empty
-    x, z_lb, z_ub, scale = (empty((B, n)) for _ in range(4))
-    y, z, s, weight, U = (empty(shape) for shape in ((B, k), (B, m), (B, m), (B, m + k), (B, n, n)))
-    scaled, absolute, unit = (empty((B, size)) for size in (4, 4, 1))
-    taken, proved = empty(B, dtype=torch.int32), data.Q.new_zeros(B, dtype=torch.bool)
-    rows, at_lower, at_upper = (empty((B, size), dtype=torch.bool) for size in (m, n, n))
-    results = (x, y, z, z_lb, z_ub, s, scaled, absolute, taken, proved, U, scale, weight, unit, rows, at_lower, at_upper)
+    empty, flags = Q.new_empty, torch.bool
+    x, y, z, weight, scaled, unit = (empty((B, size)) for size in (n, k, m, m + k, 4, 1))
+    z_lb, z_ub, scale, s, absolute, flat = (empty_like(like) for like in (x, x, x, z, scaled, unit))
+    U = large((B, n, n))
+    status, proved = Q.new_zeros(B, dtype=torch.int8), Q.new_zeros(B, dtype=flags)
+    taken, rows = empty(B, dtype=torch.int32), empty((B, m), dtype=flags)
+    no_x, no_y, no_z, nowhere = _nothing(B, n, m, k)
+    at_lower, at_upper = (empty((B, n), dtype=flags) if there else nowhere for there in (lower, upper))
+    written = (x, y, z, z_lb, z_ub, s, scaled, absolute, taken, proved, U, scale, weight, unit, flat, rows)
 
-    words = [B, m, k, lower, upper]
-    before = (None,) * 5 if warm is None else (warm.x, warm.y, warm.z, warm.z_lb, warm.z_ub)
-    tensors = [_rows(t) for t in (data.Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub, *before)]
-    for tensor in tensors:
-        words += _address(tensor)
-    words += [result.data_ptr() for result in results]
-    attempts, numbers = _attempts(eps, max_iter, inequalities > 0, warm is not None)
-    words += attempts
-    work = 10 * ((m + k) * n * n + n**3 / 3 + 20 * n * (n + m + k)) + 1000 * (n + inequalities)
-    _run("solve", n, words, numbers, layout(n, B, options), B, solve.scratch_size(n, m, k, lower, upper), work)
-    ray_x, ray_y, ray_z, ray_lb, ray_ub = data.Q.new_zeros(1, 3 * n + m + k).expand(B, -1).split((n, k, m, n, n), 1)
+    words = [B, m, k, lower, upper, 0]
+    before = NOTHING if warm is None else (warm.x, warm.y, warm.z, warm.z_lb, warm.z_ub)
+    held = _addressed((Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub, *before), words)
+    words += [result.data_ptr() for result in written]
+    words += at_lower.data_ptr() if lower else 0, at_upper.data_ptr() if upper else 0
+    attempts, numbers = _attempts(options.tolerance(Q.dtype), options.max_iter, m + lower + upper > 0, warm is not None)
+    table = array("q", words + attempts)
+    _run(_work("solve", layout(n, B, options), B, n, m, k, lower, upper), table, numbers)
+    del held  # until here, what was read had to live
     return Found(
-        x, y, z, z_lb, z_ub, s,
-        proved.new_zeros(B, dtype=torch.int8), taken, scaled, absolute, rows, ray_x, ray_y, ray_z, ray_lb, ray_ub,
-        U, scale, weight, unit, at_lower, at_upper, proved,
-    ), proved  # fmt: skip
+        x, y, z, z_lb, z_ub, s, status, taken, scaled, absolute, rows, no_x, no_y, no_z, no_x, no_x,
+        U, scale, weight, unit, flat, at_lower, at_upper, proved,
+    ), proved if table[solve.LEFT] else None  # fmt: skip
+
+
+_NUMBER, _FLAG = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.bool)
+
+
+@lru_cache(maxsize=256)
+def _nothing(B: int, n: int, m: int, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Nothing for x, y and z of a certificate, and no variable at a bound: views of one zero, which nobody can write to."""
+    return _NUMBER.expand(B, n), _NUMBER.expand(B, k), _NUMBER.expand(B, m), _FLAG.expand(B, n)
 
 
 @lru_cache(maxsize=64)
-def _attempts(eps: float, max_iter: int, inequalities: bool, warm: bool) -> tuple[list[int], list[float]]:
+def _attempts(eps: float, max_iter: int, inequalities: bool, warm: bool) -> tuple[list[int], array[float]]:
     """The attempts of ``solve`` as it reads them.
 
     As in the torch engine: from the gap at which the active set shows; with a longer polish; with undecided rows taken for active,
@@ -111,84 +122,108 @@ def _attempts(eps: float, max_iter: int, inequalities: bool, warm: bool) -> tupl
     for budget, refinements, where, all_go_on, *tolerances in attempts:
         words += [budget, refinements, where, all_go_on]
         numbers += tolerances
-    return words, numbers
+    return words, array("d", numbers)
 
 
 def derive(
     options: Options,
     matrices: tuple[Tensor, Tensor, Tensor],
-    gradients: Sequence[Tensor],
-    factor: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    factor: Factor,
+    ok: Tensor,
     point: Sequence[Tensor],
     needs: Sequence[bool],
-) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor, list[Tensor | None]]:
-    """The backward pass for (Q, G, A), (g_x, g_y, g_z, g_w), (U, scale, weight, unit, ok), (x, y, z).
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor | None], Tensor | None, list[Tensor | None]]:
+    """The backward pass for (Q, G, A), (g_x, g_y, g_z, g_w), the kept factor, which items are ok, and (x, y, z).
 
-    (l_x, l_y, l_z, l_w), the items (B,) whose system is singular, and the gradients of Q, G, A that are needed.
+    (d_x, l_y, l_z, l_w), d_x = -l_x, l_w None if it is not needed; the items (B,) whose system is singular, None if there is none;
+    and the gradients of Q, G, A, None if not needed. ``needs``: for Q, G, A and l_w.
     """
     Q, G, A = matrices
     n, m, k = Q.shape[2], G.shape[1], A.shape[1]
-    B = len(factor[0])
-    results = [Q.new_empty(B, size) for size in (n, k, m, n, 1)]
-    outer = [Q.new_empty(B, rows, n) if need else None for rows, need in zip((n, m, k), needs, strict=True)]
-    words = [B, m, k]
-    tensors = [_rows(t) for t in (*matrices, *gradients, *factor, *point)]
+    B = len(ok)
+    empty = Q.new_empty
+    d_x, l_y, l_z, l_w = empty((B, n)), empty((B, k)), empty((B, m)), empty((B, n)) if needs[3] else None
+    lost = ok.new_empty(B)
+    outer = [large((B, rows, n)) if need else None for rows, need in zip((n, m, k), needs, strict=False)]
+    words = [B, m, k, 0]
+    fields = factor.U, factor.scale, factor.weight, factor.unit, factor.flat
+    held = _addressed((*matrices, *gradients, *fields, *point), words)
+    words += [0 if result is None else result.data_ptr() for result in (ok, d_x, l_y, l_z, l_w, lost, *outer)]
+    table = array("q", words)
+    _run(_work("derivative", layout(n, B, options), B, n, m, k), table, NO_NUMBERS)
+    del held
+    return (d_x, l_y, l_z, l_w), lost if table[derivative.LOST] else None, outer
+
+
+def large(shape: tuple[int, ...]) -> Tensor:
+    return torch.empty(shape, dtype=torch.float64)
+
+
+def _addressed(tensors: Sequence[Tensor | None], words: list[int]) -> list[Tensor]:
+    """Append where each tensor begins, and the doubles from one problem to the next; 0 and 0 for None.
+
+    What is not laid out problem by problem is copied; the list keeps the copies alive.
+    """
+    copies = []
     for tensor in tensors:
-        words += _address(tensor)
-    words += [result.data_ptr() for result in results]
-    words += [0 if result is None else result.data_ptr() for result in outer]
-    work = 20 * n * (n + m + k)
-    _run("derivative", n, words, [], layout(n, B, options), B, derivative.scratch_size(n, m, k), work)
-    l_x, l_y, l_z, l_w, lost = results
-    return (l_x, l_y, l_z, l_w), lost.squeeze(1) > 0, outer
-
-
-def _rows(tensor: Tensor | None) -> Tensor | None:
-    """The tensor with each problem's entries in one piece."""
-    if tensor is None or tensor.is_contiguous():
-        return tensor
-    if tensor.stride(0) == 0:
-        return tensor[:1].contiguous()
-    return tensor.contiguous()
-
-
-def _address(tensor: Tensor | None) -> list[int]:
-    """Where a tensor begins, and the doubles from one problem to the next."""
-    if tensor is None:
-        return [0, 0]
-    return [tensor.data_ptr(), tensor.stride(0) if tensor.shape[0] > 1 else 0]
+        if tensor is None:
+            words += NOWHERE
+            continue
+        if not tensor.is_contiguous():
+            shared = tensor.stride(0) == 0
+            tensor = (tensor[:1] if shared else tensor).contiguous()
+            copies.append(tensor)
+        words += tensor.data_ptr(), tensor.stride(0) if tensor.shape[0] > 1 else 0
+    return copies
 
 
 # Threads
 
 
-def _run(
-    program: str, n: int, words: list[int], numbers: list[float], shape: machine.Layout, batch: int, scratch: int, flops: float
-) -> None:
-    """Call a kernel for all blocks of problems, on several threads where the ``flops`` of each are worth it."""
-    kernel = machine.kernel(program, n, shape)
+class _Work(NamedTuple):
+    """A kernel, the blocks of problems it runs over, the bytes it works in, and whether another thread is worth its while."""
+
+    kernel: machine.Kernel
+    blocks: int
+    room: int
+    shared: bool
+
+
+@lru_cache(maxsize=256)
+def _work(program: str, shape: machine.Layout, batch: int, n: int, m: int, k: int, lower: int = 0, upper: int = 0) -> _Work:
+    """Found once for all calls of one size."""
+    if program == "solve":
+        scratch = solve.scratch_size(n, m, k, lower, upper)
+        flops = 10 * ((m + k) * n * n + n**3 / 3 + 20 * n * (n + m + k)) + 1000 * (n + m + lower + upper)
+    else:
+        scratch, flops = derivative.scratch_size(n, m, k), 20 * n * (n + m + k)
     blocks = -(-batch // shape.W)
-    table = (ctypes.c_int64 * len(words))(*words)
-    values = (ctypes.c_double * max(1, len(numbers)))(*numbers)
-    first, second = ctypes.addressof(table), ctypes.addressof(values)
-    size = 8 * shape.W * scratch
-    threads = min(torch.get_num_threads(), blocks)
-    if threads == 1 or blocks * shape.W * flops / FLOPS_PER_NS < WORTH_A_THREAD:
-        room = _scratch(size)
-        kernel(first, second, _aligned(room), 0, blocks)
+    shared = blocks > 1 and blocks * shape.W * flops / FLOPS_PER_NS >= WORTH_A_THREAD
+    return _Work(machine.kernel(program, n, shape), blocks, 8 * shape.W * scratch, shared)
+
+
+def _run(work: _Work, words: array[int], numbers: array[float]) -> None:
+    """Call a kernel for all its blocks, on several threads where that pays."""
+    kernel, blocks, size, shared = work
+    first, second = words.buffer_info()[0], numbers.buffer_info()[0]
+    threads = min(torch.get_num_threads(), blocks) if shared else 1
+    if threads == 1:
+        kernel(first, second, _scratch(size), 0, blocks)
+        _tidy(size)
         return
     step = max(1, blocks // (8 * threads))
     tickets = count()
 
-    def work() -> None:
+    def share() -> None:
         """Blocks by small shares, so that a thread that is held up holds up nothing."""
-        room = _scratch(size)
-        place = _aligned(room)
+        place = _scratch(size)
         while (start := next(tickets) * step) < blocks:
             kernel(first, second, place, start, min(start + step, blocks))
+        _tidy(size)
 
-    helpers = [_pool(threads - 1, os.getpid()).submit(work) for _ in range(threads - 1)]
-    work()
+    helpers = [_pool(threads - 1, os.getpid()).submit(share) for _ in range(threads - 1)]
+    share()
     for helper in helpers:
         helper.result()
 
@@ -197,20 +232,21 @@ _local = threading.local()
 KEPT = 64 * 2**20  # bytes of working memory that a thread keeps for its next call
 
 
-def _scratch(size: int) -> Tensor:
-    """``size`` bytes and a cache line; the thread's own until its next call, if they are not too many to be kept."""
-    held: Tensor | None = getattr(_local, "memory", None)
-    if held is None or len(held) < size + 64:
-        held = torch.empty(size + 64, dtype=torch.uint8)
-        if size <= KEPT:
-            _local.memory = held
-    return held
-
-
-def _aligned(room: Tensor) -> int:
-    """The first address in it at the beginning of a cache line."""
+def _scratch(size: int) -> int:
+    """Where ``size`` bytes begin, at a cache line, which are the thread's own until its next call, or until it is tidied."""
+    kept: tuple[int, int, Tensor] | None = getattr(_local, "memory", None)
+    if kept is not None and kept[1] >= size:
+        return kept[0]
+    room = torch.empty(size + 64, dtype=torch.uint8)
     address = room.data_ptr()
-    return address + -address % 64
+    _local.memory = kept = address + -address % 64, size, room
+    return kept[0]
+
+
+def _tidy(size: int) -> None:
+    """Keep what the next call can use, if it is not too much."""
+    if size > KEPT:
+        _local.memory = None
 
 
 @lru_cache(maxsize=4)

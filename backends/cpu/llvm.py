@@ -23,7 +23,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from .values import BIT, DOUBLE, LONG, POINTER, Array, Cell, Field, Index, Mask, Memory, Num
+from .values import BIT, DOUBLE, LONG, POINTER, Array, Cell, Field, Index, Mask, Num
 
 
 class Lanes:
@@ -248,6 +248,10 @@ class Lanes:
         """Integer i of a table."""
         return Index(self, self.b.load(self.b.gep(pointer, [self.index(i)], source_etype=LONG), typ=LONG))
 
+    def put_word(self, pointer: Any, i: int, value: int) -> None:
+        """Set integer i of a table."""
+        self.b.store(ir.Constant(LONG, value), self.b.gep(pointer, [self.index(i)], source_etype=LONG))
+
     def number(self, pointer: Any, i: Index | int) -> Num:
         """Double i of a table, in all lanes."""
         return self._splat(self.b.load(self.b.gep(pointer, [self.index(i)], source_etype=DOUBLE), typ=DOUBLE))
@@ -267,7 +271,7 @@ class Lanes:
             last = (batch - 1).v
             item = b.select(b.icmp_signed("<", item, last), item, last)
             lanes.append(b.gep(base, [b.mul(item, stride.v)], inbounds=True, source_etype=DOUBLE))
-        return Field(self, tuple(lanes))
+        return Field(self, tuple(lanes), address, stride, block, batch)
 
     def opaque(self, pointer: Any) -> Any:
         """The same pointer, of which the compiler does not see what it was computed from.
@@ -277,38 +281,8 @@ class Lanes:
         kind = ir.FunctionType(POINTER, [POINTER])
         return self.b.call(self._declared("llvm.launder.invariant.group.p0", kind), [pointer])
 
-    def matrix(self, field: Field, rows: Index | int, n: int, memory: Memory) -> Array:
-        """A tensor's (rows, n) as an array: copied side by side, or where it lies, if it is that of one problem."""
-        if self.W == 1:
-            return Array(self, field.lanes[0], n)
-        copy = memory.array(rows, n)
-        for i in self.range(rows):
-            for j in self.range(n):
-                copy[i, j] = field[i * n + j]
-        return copy
-
-    def write(
-        self, address: Index, block: Index, batch: Index, source: Array, count: Index | int, take: Array, kind: Any = DOUBLE
-    ) -> None:
-        """Copy ``count`` entries into the rows of those lanes where ``take`` is not 0; as integers if ``kind`` is such a type."""
-        b = self.b
-        base = b.inttoptr(address.v, POINTER)
-        for lane in self.range(self.W):
-            flag = b.load(b.gep(take.pointer, [self.index(lane)], source_etype=DOUBLE), typ=DOUBLE)
-            item = block * self.W + lane
-            wanted = b.and_(b.fcmp_ordered("!=", flag, ir.Constant(DOUBLE, 0.0)), b.icmp_signed("<", item.v, batch.v))
-            with b.if_then(wanted):
-                row = item * count
-                if self.W == 1 and kind is DOUBLE:
-                    self._copied(source.pointer, b.gep(base, [row.v], source_etype=DOUBLE), count)
-                    continue
-                for i in self.range(count):
-                    value = b.load(b.gep(source.pointer, [self.index(i * self.W + lane)], source_etype=DOUBLE), typ=DOUBLE)
-                    value = value if kind is DOUBLE else b.fptosi(value, kind)
-                    b.store(value, b.gep(base, [self.index(row + i)], source_etype=kind))
-
-    def _copied(self, source: Any, target: Any, count: Index | int) -> None:
-        """Copy doubles in one piece."""
+    def copy(self, source: Any, target: Any, count: Index) -> None:
+        """Copy doubles in one piece, from pointer to pointer."""
         kind = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, LONG, BIT])
-        size = self.b.mul(self.index(count), ir.Constant(LONG, 8))
+        size = self.b.mul(count.v, ir.Constant(LONG, 8))
         self.b.call(self._declared("llvm.memcpy.p0.p0.i64", kind), [target, source, size, ir.Constant(BIT, 0)])

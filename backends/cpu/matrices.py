@@ -35,24 +35,63 @@ def vecmat(t: Lanes, n: int, rows: Index, w: Array, M: Array, out: Array) -> Non
 
 
 def symmetric(t: Lanes, n: int, M: Array, half: Array, out: Array) -> None:
-    """out = out + (M + M') half, M (n, n)."""
-    for i in t.range(n):
-        total = t.cell(out[i])
+    """out = out + (M + M') half, M (n, n), read once."""
+    for i, size in t.rows(Index(t, t.index(n))):
+        own = [half[i + a] for a in range(size)]
+        sums = [t.cell(0.0) for _ in range(size)]
         for j in t.range(n):
-            total.value = t.fma(M[i, j], half[j], total.value)
-        out[i] = total.value
-    vecmat(t, n, Index(t, t.index(n)), half, M, out)
+            xj, across = half[j], out[j]
+            for a, total in enumerate(sums):
+                entry = M[i + a, j]
+                total.value = t.fma(entry, xj, total.value)
+                across = t.fma(entry, own[a], across)
+            out[j] = across
+        for a, total in enumerate(sums):
+            out[i + a] = out[i + a] + total.value
+
+
+def step_of_rows(
+    t: Lanes, n: int, rows: Index, W: Array, u: Array, D: Array, left: Array, v: Array, across: Array, go: Num
+) -> None:
+    """a = W u,  v = go D (a - left),  left = left - a,  across = across + W'v, W (rows, n), read once.
+
+    Rows of weight 0 in every lane are passed by.
+    """
+    for r, size in t.rows(rows):
+        weights = [D[r + a] for a in range(size)]
+        with t.if_any(sum(weights[1:], weights[0]) > 0.0):
+            sums = [t.cell(0.0) for _ in range(size)]
+            for j in t.range(n):
+                uj = u[j]
+                for a, total in enumerate(sums):
+                    total.value = t.fma(W[r + a, j], uj, total.value)
+            steps = []
+            for a, total in enumerate(sums):
+                along = total.value
+                steps.append(go * weights[a] * (along - left[r + a]))
+                v[r + a] = steps[a]
+                left[r + a] = left[r + a] - along
+            for j in t.range(n):
+                sum_j = across[j]
+                for a, step in enumerate(steps):
+                    sum_j = t.fma(step, W[r + a, j], sum_j)
+                across[j] = sum_j
 
 
 def sizes_of_rows(t: Lanes, n: int, rows: Index, x: Array, w: Array, M: Array, along: Array, across: Array) -> None:
     """along = along + |M||x| and across = across + |M|'|w|, M (rows, n)."""
-    for r in t.range(rows):
-        total, size = t.cell(along[r]), t.abs(w[r])
+    for r, height in t.rows(rows):
+        sums = [t.cell(along[r + a]) for a in range(height)]
+        sizes = [t.abs(w[r + a]) for a in range(height)]
         for j in t.range(n):
-            entry = t.abs(M[r, j])
-            total.value = t.fma(entry, t.abs(x[j]), total.value)
-            across[j] = t.fma(entry, size, across[j])
-        along[r] = total.value
+            xj, sum_j = t.abs(x[j]), across[j]
+            for a, total in enumerate(sums):
+                entry = t.abs(M[r + a, j])
+                total.value = t.fma(entry, xj, total.value)
+                sum_j = t.fma(entry, sizes[a], sum_j)
+            across[j] = sum_j
+        for a, total in enumerate(sums):
+            along[r + a] = total.value
 
 
 def sizes_of_columns(t: Lanes, n: int, rows: Index, w: Array, M: Array, across: Array) -> None:
@@ -69,25 +108,31 @@ def sizes_of_columns(t: Lanes, n: int, rows: Index, w: Array, M: Array, across: 
 
 def largest_of_rows(t: Lanes, n: int, rows: Index, M: Array, out: Array, poison: Array) -> None:
     """out_i = max |M_ij|, M (rows, n); ``poison`` becomes NaN where an entry is not finite."""
-    unsound = t.cell(poison[0])
-    for i in t.range(rows):
-        largest = t.cell(0.0)
+    unsound = [t.cell(0.0) for _ in range(4)]
+    for i, height in t.rows(rows):
+        largest = [t.cell(0.0) for _ in range(height)]
         for j in t.range(n):
-            entry = M[i, j]
-            unsound.value = unsound.value + entry * 0.0
-            largest.value = t.max(largest.value, t.abs(entry))
-        out[i] = largest.value
-    poison[0] = unsound.value
+            for a in range(height):
+                entry = M[i + a, j]
+                unsound[a].value = t.fma(entry, t.num(0.0), unsound[a].value)
+                largest[a].value = t.max(largest[a].value, t.abs(entry))
+        for a in range(height):
+            out[i + a] = largest[a].value
+    for part in unsound:
+        poison[0] = poison[0] + part.value
 
 
 def squares_of_rows(t: Lanes, n: int, rows: Index, M: Array, d: Array, out: Array) -> None:
     """out_i = sum of M_ij² d_j, M (rows, n)."""
-    for i in t.range(rows):
-        total = t.cell(0.0)
+    for i, height in t.rows(rows):
+        sums = [t.cell(0.0) for _ in range(height)]
         for j in t.range(n):
-            entry = M[i, j]
-            total.value = t.fma(entry * entry, d[j], total.value)
-        out[i] = total.value
+            weight = d[j]
+            for a, total in enumerate(sums):
+                entry = M[i + a, j]
+                total.value = t.fma(entry * entry, weight, total.value)
+        for a, total in enumerate(sums):
+            out[i + a] = total.value
 
 
 def squares_of_columns(t: Lanes, n: int, rows: Index, M: Array, w: Array, out: Array) -> None:

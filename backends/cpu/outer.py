@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .llvm import Lanes
 from .values import Array, Field, Index, Num
 from .wide import Wide
@@ -14,13 +16,13 @@ def outer_sum(
     batch: Index,
     rows: Index | int,
     n: int,
-    factor: float,
+    signs: Sequence[float],
     a: Index,
     u: Field,
     b: Field,
     w: Index,
 ) -> None:
-    """out = factor (a u' + b w') for each problem of the block; out (rows, n) lies at ``address``.
+    """out = s a u' + r b w' for each problem of the block, s, r = ``signs``; out (rows, n) lies at ``address``.
 
     ``a`` (rows) and ``w`` (n) are addresses of results, ``u`` (n) and ``b`` (rows) fields. One pass: memory is what it costs.
     """
@@ -29,14 +31,14 @@ def outer_sum(
         with t.below(item, batch):
             out, left, right = (t.numbers(base, item * size) for base, size in ((address, rows * n), (a, rows), (w, n)))
             arrays = out, left, Array(t, u.lanes[lane]), Array(t, b.lanes[lane]), right
-            t.call(outer, Index(t, t.index(rows)), t.num(factor), *arrays, sizes=(n,))
+            t.call(outer, Index(t, t.index(rows)), *map(t.num, signs), *arrays, sizes=(n,))
 
 
-def outer(t: Lanes, n: int, rows: Index, factor: Num, out: Array, a: Array, u: Array, b: Array, w: Array) -> None:
-    """out = factor (a u' + b w') of one problem."""
+def outer(t: Lanes, n: int, rows: Index, s: Num, r: Num, out: Array, a: Array, u: Array, b: Array, w: Array) -> None:
+    """out = s a u' + r b w' of one problem."""
     v = Wide(t)
-    scale = v.spread(factor)
+    s, r = v.spread(s), v.spread(r)
     for i in t.range(rows):
-        ai, bi = v.entry(a, i) * scale, v.entry(b, i) * scale
+        ai, bi = v.entry(a, i) * s, v.entry(b, i) * r
         for j, size in v.row(n):
             v.store(v.fma(ai, v.load(u, j, size), bi * v.load(w, j, size)), out, i * n + j, size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .constants import DELTA, RHO, STEADY_POLISH, rounding
+from .constants import DELTA, RHO, STEADY_POLISH, STRIDE, rounding
 from .interior_point import Iterate
 from .llvm import Lanes
 from .problem import Problem, Scales
@@ -112,6 +112,24 @@ def polish(t: Lanes, qp: Problem, it: Iterate, c: Candidate, scales: Scales, bia
         ub = qp.rhs[K + s.nl + j]
         c.x[j] = t.where((qp.upper[j] > 0.0) & (c.x[j] > ub), ub, c.x[j])
     return update.value <= size.value * STEADY_POLISH
+
+
+def flat(t: Lanes, qp: Problem, c: Candidate, scales: Scales) -> Num:
+    """The least eigenvalue of U'U if a direction has no curvature and no row that holds it, else 0; see ``kkt.flat``."""
+    probe = t.cell(0.0)
+    for j in t.range(qp.sizes.n):
+        probe.value = probe.value + STRIDE
+        probe.value = t.where(probe.value > 1.0, probe.value - 1.0, probe.value)
+        c.u_x[j] = probe.value + 0.5
+    sizes = []
+    for _ in range(2):
+        t.call(t.matrices.solve, qp.U, qp.inverse, c.u_x, sizes=(qp.sizes.n,))
+        largest = t.cell(0.0)
+        for j in t.range(qp.sizes.n):
+            largest.value = t.max(largest.value, t.abs(c.u_x[j]))
+        sizes.append(largest.value)
+    least = sizes[0] / sizes[1]
+    return t.where(least <= scales.unit * (2.0 * (RHO + rounding(qp.sizes.n))), least, 0.0)
 
 
 def judge(t: Lanes, qp: Problem, c: Candidate, scales: Scales) -> Num:

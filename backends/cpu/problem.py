@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from . import transfer
 from .constants import CONVEX, PASSES
 from .llvm import Lanes
 from .values import Array, Field, Index, Num
@@ -116,13 +117,13 @@ def read(t: Lanes, qp: Problem, f: Fields) -> Scales:
 
     # column_floor holds max |Q_j| for a while, row_floor max |W_i|
     everything = Index(t, t.index(n))
+    transfer.read(t, f.Q, n * n, qp.Q)
     for i in t.range(n):
-        for j in t.range(n):
-            qp.Q[i, j] = (f.Q[i * n + j] + f.Q[j * n + i]) * 0.5
-    for matrix, first, count in ((f.A, 0, s.k), (f.G, s.k, s.m)):
-        for i in t.range(count):
-            for j in t.range(n):
-                qp.W[i + first, j] = matrix[i * n + j]
+        for j in t.range(i):
+            entry = (qp.Q[i, j] + qp.Q[j, i]) * 0.5
+            qp.Q[i, j], qp.Q[j, i] = entry, entry
+    transfer.read(t, f.A, s.k * n, qp.W)
+    transfer.read(t, f.G, s.m * n, qp.W.tail(s.k * n))
     qp.good[0] = 0.0  # poison, for a while: NaN is told wherever it stands, in absent rows too
     t.call(t.matrices.largest_of_rows, everything, qp.Q, qp.column_floor, qp.good, sizes=(n,))
     t.call(t.matrices.largest_of_rows, K, qp.W, qp.row_floor, qp.good, sizes=(n,))

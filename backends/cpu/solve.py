@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from . import interior_point, polish, problem
+from . import interior_point, polish, problem, transfer
 from .constants import LEAST, RHO, SURE, rounding
 from .interior_point import Iterate
 from .llvm import Lanes
@@ -21,10 +21,11 @@ SIZES = ("batch", "m", "k", "nl", "nu")
 TENSORS = ("Q", "p", "G", "h", "A", "b", "lb", "ub", "x0", "y0", "z0", "z_lb0", "z_ub0")  # the last five: where to start warm
 RESULTS = (
     "x", "y", "z", "z_lb", "z_ub", "s", "scaled", "absolute", "iterations", "sure",
-    "U", "scale", "weight", "unit", "rows", "lower", "upper",
+    "U", "scale", "weight", "unit", "flat", "rows", "lower", "upper",
 )  # fmt: skip
 INTEGERS = {"iterations": INT, "sure": BYTE, "rows": BYTE, "lower": BYTE, "upper": BYTE}
-WORDS = len(SIZES) + 2 * len(TENSORS) + len(RESULTS)
+LEFT = len(SIZES)  # becomes 1 where an item is left unsolved
+WORDS = LEFT + 1 + 2 * len(TENSORS) + len(RESULTS)
 # Numbers: eps; then for each attempt the residual and the gap of the loop, and the bias of the polish. After all other words: how
 # many attempts, and for each its iterations, its refinements, where it starts, and whether all unsolved items go on from it or only
 # those that are nearly solved.
@@ -52,19 +53,20 @@ def scratch_size(n: int, m: int, k: int, nl: int, nu: int) -> int:
 
 def _arrays(memory: Any, s: Sizes) -> tuple[Problem, Iterate, Candidate, Any, Any]:
     qp = Problem(memory, s)
-    return qp, Iterate(memory, qp), Candidate(memory, qp), memory.array(2), memory.array(1)
+    return qp, Iterate(memory, qp), Candidate(memory, qp), memory.array(3), memory.array(1)
 
 
 def _block(t: Lanes, n: int, words: Any, numbers: Any, scratch: Any, block: Index) -> None:
     batch, m, k, nl, nu = (t.word(words, i) for i in range(len(SIZES)))
     s = Sizes(n, m, k, nl, nu)
-    first = len(SIZES)
+    first = LEFT + 1
     fields = Fields(
         *(t.field(t.word(words, first + 2 * i), t.word(words, first + 2 * i + 1), block, batch) for i in range(len(TENSORS)))
     )
     first += 2 * len(TENSORS)
     address = {name: t.word(words, first + i) for i, name in enumerate(RESULTS)}
     qp, it, c, marks, sure_now = _arrays(Memory(t, scratch), s)
+    left = t.cell(1.0)
 
     scales = problem.read(t, qp, fields)
     eps = t.number(numbers, 0)
@@ -96,15 +98,20 @@ def _block(t: Lanes, n: int, words: Any, numbers: Any, scratch: Any, block: Inde
         sure_now[0] = t.where(sure, 1.0, 0.0)
         polish.finish(t, qp, c, scales, fields.h)
         marks[0], marks[1] = taken.value, sure_now[0]
+        marks[2] = polish.flat(t, qp, c, scales)
         for name, source, count in (
             ("x", c.x, n), ("y", c.w, k), ("z", c.w.tail(k), m), ("z_lb", c.z_lb, n), ("z_ub", c.z_ub, n), ("s", c.slack, m),
             ("scaled", c.scaled, 4), ("absolute", c.absolute, 4), ("iterations", marks, 1), ("sure", marks.tail(1), 1),
             ("U", qp.U, n * n), ("scale", c.scale, n), ("weight", c.weight, s.rows), ("unit", c.unit, 1),
-            ("rows", c.held.tail(k), m), ("lower", c.lower, n), ("upper", c.upper, n),
+            ("flat", marks.tail(2), 1), ("rows", c.held.tail(k), m), ("lower", c.lower, n), ("upper", c.upper, n),
         ):  # fmt: skip
-            t.write(address[name], block, batch, source, count, sure_now, INTEGERS.get(name, DOUBLE))
+            with t.unless(address[name], 0):
+                transfer.write(t, address[name], block, batch, source, count, sure_now, INTEGERS.get(name, DOUBLE))
+        left.value = t.where(sure, 0.0, left.value)
         # Only what is nearly solved is worth another attempt, with other rows held active or a sharper gap.
         nearly = (worst <= t.sqrt(eps)) | (merit.value <= t.sqrt(eps))
         again = (pending.value > 0.0) & ~sure & (nearly | (t.num(all_go_on) > 0.0))
         pending.value = t.where(again, 1.0, 0.0)
         t.leave(~again)
+    with t.if_any(left.value > 0.0):
+        t.put_word(words, LEFT, 1)

@@ -158,10 +158,14 @@ class Array:
 
 @dataclass(frozen=True)
 class Field:
-    """A tensor outside: a row of ``size`` doubles for each problem. ``lanes``: where the rows of this block begin."""
+    """A tensor outside: a row of ``stride`` doubles for each problem. ``lanes``: where the rows of this block begin."""
 
     t: Lanes
     lanes: tuple[Any, ...]
+    address: Index
+    stride: Index
+    block: Index
+    batch: Index
 
     def __getitem__(self, i: Index | int) -> Num:
         """One entry of every problem."""

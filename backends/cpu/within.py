@@ -89,9 +89,45 @@ def vecmat(t: Lanes, n: int, rows: Index, w: Array, M: Array, out: Array) -> Non
 
 
 def symmetric(t: Lanes, n: int, M: Array, half: Array, out: Array) -> None:
-    everything = Index(t, t.index(n))
-    _down(t, n, everything, M, half, out, _itself, add=True)
-    _across(t, n, everything, half, M, out, _itself)
+    v = Wide(t)
+    for i, height in t.rows(Index(t, t.index(n))):
+        own = [v.spread(half[i + a]) for a in range(height)]
+        sums = [v.cell(0.0) for _ in range(height)]
+        for j, size in v.row(n):
+            xj, across = v.load(half, j, size), v.load(out, j, size)
+            for a, total in enumerate(sums):
+                entry = v.load(M, (i + a) * n + j, size)
+                total.value = v.fma(entry, xj, total.value)
+                across = v.fma(entry, own[a], across)
+            v.store(across, out, j, size)
+        for a, total in enumerate(sums):
+            out[i + a] = out[i + a] + v.total(total.value, t)
+
+
+def step_of_rows(
+    t: Lanes, n: int, rows: Index, W: Array, u: Array, D: Array, left: Array, v: Array, across: Array, go: Num
+) -> None:
+    wide = Wide(t)
+    for r, height in t.rows(rows):
+        weights = [D[r + a] for a in range(height)]
+        with t.if_any(sum(weights[1:], weights[0]) > 0.0):
+            sums = [wide.cell(0.0) for _ in range(height)]
+            for j, size in wide.row(n):
+                uj = wide.load(u, j, size)
+                for a, total in enumerate(sums):
+                    total.value = wide.fma(wide.load(W, (r + a) * n + j, size), uj, total.value)
+            steps = []
+            for a, total in enumerate(sums):
+                along = wide.total(total.value, t)
+                step = go * weights[a] * (along - left[r + a])
+                v[r + a] = step
+                left[r + a] = left[r + a] - along
+                steps.append(wide.spread(step))
+            for j, size in wide.row(n):
+                sum_j = wide.load(across, j, size)
+                for a, step in enumerate(steps):
+                    sum_j = wide.fma(step, wide.load(W, (r + a) * n + j, size), sum_j)
+                wide.store(sum_j, across, j, size)
 
 
 def sizes_of_rows(t: Lanes, n: int, rows: Index, x: Array, w: Array, M: Array, along: Array, across: Array) -> None:

@@ -70,7 +70,7 @@ MUTANTS = (
     # the derivative, compiled
     Mutant("sign of dh, compiled", "backends/compiled.py", "dG, summed_like(data.h, l_z)", "dG, summed_like(data.h, -l_z)", DENSE),
     Mutant("sign of db, compiled", "backends/compiled.py", "dA, summed_like(data.b, l_y)", "dA, summed_like(data.b, -l_y)", DENSE),
-    Mutant("sign of dp, compiled", "backends/compiled.py", "dQ, summed_like(data.p, -l_x)", "dQ, summed_like(data.p, l_x)", DENSE),
+    Mutant("sign of dp, compiled", "backends/compiled.py", "dQ, summed_like(data.p, d_x)", "dQ, summed_like(data.p, -d_x)", DENSE),
     Mutant(
         "sign of z_lb, compiled",
         "backends/compiled.py",
@@ -78,12 +78,12 @@ MUTANTS = (
         "(grads[3], factor.lower, 1.0)",
         "robustness/test_odd_data.py::test_multipliers_of_bounds_have_gradients",
     ),
-    Mutant("dG of a shared block, compiled", "backends/compiled.py", "(-l_z, x, -z, l_x)", "(-l_z, x, z, l_x)", SUMS),
+    Mutant("dG of a shared block, compiled", "backends/compiled.py", "return -l_w, x, w, d_x", "return -l_w, x, -w, d_x", SUMS),
     Mutant(
         "failed items are not masked, compiled",
         "backends/compiled.py",
-        "factor.unit, ok.to(x.dtype))",
-        "factor.unit, torch.ones_like(ok).to(x.dtype))",
+        "right, factor, ok, point, wanted)",
+        "right, factor, torch.ones_like(ok), point, wanted)",
         "engine/test_failures.py::test_return_gives_a_finite_iterate_and_no_gradient",
     ),
     Mutant(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import karush as kr
-from karush.backends.cpu import machine
+from karush.backends.cpu import engine, machine
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX")
 CODE = bytes(range(256)) * 40
@@ -89,6 +89,7 @@ def test_things_that_are_no_files(kept: Path) -> None:
 def test_a_solve_after_damage(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every kept file of a real solve is damaged: the answer is right, and the files are whole again."""
     monkeypatch.setattr(machine, "_kernels", {})
+    engine._work.cache_clear()
     kept.unlink()
     p = torch.tensor([-1.0, 2.0], dtype=torch.float64)
     kr.solve_qp(torch.eye(2, dtype=torch.float64), p, lb=0.0)
@@ -96,5 +97,6 @@ def test_a_solve_after_damage(kept: Path, monkeypatch: pytest.MonkeyPatch) -> No
     whole = path.read_bytes()
     path.write_bytes(whole[:200] + bytes([whole[200] ^ 255]) + whole[201:])
     monkeypatch.setattr(machine, "_kernels", {})
+    engine._work.cache_clear()
     assert kr.solve_qp(torch.eye(2, dtype=torch.float64), p, lb=0.0).x.tolist() == [1.0, 0.0]
     assert path.read_bytes() == whole
