@@ -24,7 +24,7 @@ from ..engine import EARLY, FROM_NOTHING, LOOSE, PATIENT, REFINEMENTS, SECOND, U
 from ..found import Found
 from ..options import Options
 from ..polish import Factor
-from . import derivative, machine, solve
+from . import buffers, derivative, machine, solve
 
 # Variables from which W problems side by side are slower than one after the other. Below, it takes W n / LARGE of them to pay.
 LARGE = 56
@@ -64,7 +64,7 @@ def find(data: QPData, options: Options, warm: WarmStart | None = None) -> tuple
     empty, flags = Q.new_empty, torch.bool
     x, y, z, weight, scaled, unit = (empty((B, size)) for size in (n, k, m, m + k, 4, 1))
     z_lb, z_ub, scale, s, absolute, flat = (empty_like(like) for like in (x, x, x, z, scaled, unit))
-    U = large((B, n, n))
+    U = buffers.empty((B, n, n))
     status, proved = Q.new_zeros(B, dtype=torch.int8), Q.new_zeros(B, dtype=flags)
     taken, rows = empty(B, dtype=torch.int32), empty((B, m), dtype=flags)
     no_x, no_y, no_z, nowhere = _nothing(B, n, m, k)
@@ -145,7 +145,7 @@ def derive(
     empty = Q.new_empty
     d_x, l_y, l_z, l_w = empty((B, n)), empty((B, k)), empty((B, m)), empty((B, n)) if needs[3] else None
     lost = ok.new_empty(B)
-    outer = [large((B, rows, n)) if need else None for rows, need in zip((n, m, k), needs, strict=False)]
+    outer = [buffers.empty((B, rows, n)) if need else None for rows, need in zip((n, m, k), needs, strict=False)]
     words = [B, m, k, 0]
     fields = factor.U, factor.scale, factor.weight, factor.unit, factor.flat
     held = _addressed((*matrices, *gradients, *fields, *point), words)
@@ -154,10 +154,6 @@ def derive(
     _run(_work("derivative", layout(n, B, options), B, n, m, k), table, NO_NUMBERS)
     del held
     return (d_x, l_y, l_z, l_w), lost if table[derivative.LOST] else None, outer
-
-
-def large(shape: tuple[int, ...]) -> Tensor:
-    return torch.empty(shape, dtype=torch.float64)
 
 
 def _addressed(tensors: Sequence[Tensor | None], words: list[int]) -> list[Tensor]:
