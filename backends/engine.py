@@ -98,7 +98,8 @@ def run(
         items = (~found.sure).nonzero().squeeze(1)
         if len(items):
             again = _attempt(clean.select(items), eps, first, first, max_iter)
-            found = _merged(found, again, items, clean.batch, max_iter)
+            found = _merged(found, again, items, clean.batch)
+            max_iter = max_iter + WARM_ITERATIONS  # in all: a start that leads nowhere takes nothing from the next
     worst = found.residuals.worst
     undecided = ~found.sure & (worst <= math.sqrt(eps)) & (found.iterations < max_iter)
     if found.v is None:
@@ -107,7 +108,7 @@ def run(
         found = _improved(found, clean, undecided.nonzero().squeeze(1), eps, max_iter, careful)
     stuck = ~found.sure & (found.iterations < max_iter)  # a limit on iterations is meant
     if careful and eps <= LOOSE and bool(stuck.any()):
-        found = _by_active_sets(found, clean, stuck.nonzero().squeeze(1), eps, max_iter)
+        found = _by_active_sets(found, clean, stuck.nonzero().squeeze(1), eps)
     status = judge(found.residuals, clean.rejected, found.iterations, eps, eps_abs, max_iter)
     return Outcome(clean, found.point, found.factor, found.residuals, status, found.iterations)
 
@@ -135,6 +136,7 @@ def _attempt(
     refinements: int = REFINEMENTS,
     careful: bool = False,
     warm: WarmStart | None = None,
+    limits: Tensor | None = None,
 ) -> Attempt:
     """Iterate until the loop's own test is met, polish, and keep whichever is better. Begins at ``v`` if given.
 
@@ -150,11 +152,11 @@ def _attempt(
         if careful and qp.k:
             turn = turned(qp)
             v, iterations = interior_point.solve(
-                turn.qp, loop_eps, gap_eps, max_iter, None if v is None else turn.there(v), careful=True
+                turn.qp, loop_eps, gap_eps, max_iter, None if v is None else turn.there(v), careful=True, limits=limits
             )
             v = turn.back(v)
         else:
-            v, iterations = interior_point.solve(qp, loop_eps, gap_eps, max_iter, v, careful=careful)
+            v, iterations = interior_point.solve(qp, loop_eps, gap_eps, max_iter, v, careful=careful, limits=limits)
         start, active = _identified(clean, qp, v, d, e, bias)
     else:
         nothing = clean.p.new_zeros(clean.batch, qp.n)
@@ -205,7 +207,7 @@ def _improved(found: Attempt, clean: Clean, items: Tensor, eps: float, max_iter:
 
     A flat direction needs a longer polish, rows that are nearly parallel an exact one. Otherwise what keeps an item undecided is
     mostly one row that lags behind the others: it is tried as active and as inactive. Only then does the iteration go on, to a
-    sharper gap; iterations count both. Without inequalities there is but one active set.
+    sharper gap; iterations count both, and are ``max_iter`` at most. Without inequalities there is but one active set.
     """
     attempts: tuple[tuple[int, float, int], ...] = ((0, 1.0, EXACT),)
     if found.v is not None:
@@ -213,17 +215,18 @@ def _improved(found: Attempt, clean: Clean, items: Tensor, eps: float, max_iter:
         attempts = (0, 1.0, PATIENT), *attempts, *others
     for budget, bias, refinements in attempts:
         v = None if found.v is None else found.v[items]
-        again = _attempt(clean.select(items), eps, eps / 2, SECOND * eps, budget, v, bias, refinements, careful)
+        limits = max_iter - found.iterations[items]
+        again = _attempt(clean.select(items), eps, eps / 2, SECOND * eps, budget, v, bias, refinements, careful, limits=limits)
         # An exact polish proves its item or says nothing: the least-squares solution of a system that has none looks nearly solved
         # where p is small, and the item may be unbounded.
-        found = _merged(found, again, items, clean.batch, max_iter, proved_only=refinements == EXACT)
+        found = _merged(found, again, items, clean.batch, proved_only=refinements == EXACT)
         items = items[~again.sure]
         if not len(items):
             break
     return found
 
 
-def _by_active_sets(found: Attempt, clean: Clean, items: Tensor, eps: float, max_iter: int) -> Attempt:
+def _by_active_sets(found: Attempt, clean: Clean, items: Tensor, eps: float) -> Attempt:
     """``found`` with what the method of ``active_set`` proves of ``items``."""
     part = clean.select(items)
     measure = Measure(part)
@@ -238,10 +241,10 @@ def _by_active_sets(found: Attempt, clean: Clean, items: Tensor, eps: float, max
     point, factor, proved = active_set.solve(part, qp, measure, scales, start, active, eps)
     residuals = measure.residuals(point, measure.fair)
     none = torch.zeros(len(items), dtype=torch.int32, device=items.device)
-    return _merged(found, Attempt(point, factor, residuals, none, proved, None), items, clean.batch, max_iter, proved_only=True)
+    return _merged(found, Attempt(point, factor, residuals, none, proved, None), items, clean.batch, proved_only=True)
 
 
-def _merged(found: Attempt, again: Attempt, items: Tensor, B: int, max_iter: int, *, proved_only: bool = False) -> Attempt:
+def _merged(found: Attempt, again: Attempt, items: Tensor, B: int, *, proved_only: bool = False) -> Attempt:
     """``found`` with ``again``, an attempt at ``items``, in the places where that is better; or only where it is proved."""
     better = again.sure | (again.residuals.worst <= found.residuals.worst[items])
     better = again.sure if proved_only else better
@@ -254,7 +257,7 @@ def _merged(found: Attempt, again: Attempt, items: Tensor, B: int, max_iter: int
         _combined(put, found.point, again.point),
         _combined(put, found.factor, again.factor),
         _combined(put, found.residuals, again.residuals),
-        found.iterations.index_add(0, items, again.iterations).clamp(max=max_iter),
+        found.iterations.index_add(0, items, again.iterations),
         found.sure.index_copy(0, items, again.sure),
         found.v if found.v is None or again.v is None else found.v.index_copy(0, places, again.v[better]),
     )

@@ -56,10 +56,11 @@ def solve(
     *,
     careful: bool = False,
     center: float | None = None,
+    limits: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The best iterate v = (x, y, z, s) of every item, (B, n+k+2M), and the iterations it took from ``start``.
 
-    Done is an item whose residuals are at most ``eps`` and whose relative duality gap is at most ``gap_eps``. With ``center`` the
+    No item takes more than ``max_iter`` iterations, nor more than its own of ``limits``, int (B,). Done is an item whose residuals are at most ``eps`` and whose relative duality gap is at most ``gap_eps``. With ``center`` the
     iteration ends at the point of the central path where every s_i z_i is ``center``, and the gap is the distance from that.
     """
     n, k, M = qp.n, qp.k, qp.inequalities
@@ -86,6 +87,8 @@ def solve(
         best = torch.where(better, v, best)
         improved.masked_fill_(better, iteration)
         active = active & (now > gap_eps) & (improved > iteration - stall)
+        if limits is not None:
+            active = active & (limits > iteration)[:, None, None]
         if iteration == max_iter or ((v.is_cpu or iteration % READ_BACK == 0) and not bool(active.any())):
             break
 

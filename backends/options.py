@@ -33,7 +33,9 @@ class Options:
     """Options of one solve.
 
     ``eps``: scaled residuals of an item called SOLVED (None: by the solve dtype); ``eps_abs``: absolute ones too, if given.
-    ``max_iter``: iterations of an attempt; what one attempt leaves undecided may get another.
+    ``max_iter``: interior-point iterations of an item, after which it is given up (12 more after a warm start that led nowhere; an
+    item that the fast method leaves undecided before that starts anew with the careful one, and ``iterations`` are those of the
+    attempt that gave the answer).
     ``on_failure``: "raise" a SolveError, "return" the best iterate, or "nan"; gradients of failed items are zero.
     ``accept``: whether SOLVED_INACCURATE counts as success. ``regularize``: delta, adds delta/2 |x|² to the objective.
     ``smoothing``: mu, adds -mu sum(log(s)) over the slacks of inequalities and bounds: a smooth map of the data, for first

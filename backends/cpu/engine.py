@@ -118,7 +118,8 @@ def _attempts(eps: float, max_iter: int, inequalities: bool, warm: bool) -> tupl
             (few, REFINEMENTS, solve.WARM, True, early, early, 1.0),
             *attempts,
         ]
-    words, numbers = [len(attempts)], [eps]
+    # A start that leads nowhere takes nothing from the next.
+    words, numbers = [len(attempts)], [eps, float(max_iter + (WARM_ITERATIONS if warm else 0))]
     for budget, refinements, where, all_go_on, *tolerances in attempts:
         words += [budget, refinements, where, all_go_on]
         numbers += tolerances

@@ -119,12 +119,14 @@ def iterate(
     eps: Num,
     gap_eps: Num,
     max_iter: Index,
+    limit: Num,
     taken: Cell,
     merit: Cell,
 ) -> None:
     """Go on from (x, w, s) until residuals are at most ``eps`` and the relative gap ``gap_eps``, for lanes ``wanted``.
 
-    The best iterate is left in best_x, best_w, best_s, what it is worth in ``merit``; ``taken`` counts iterations.
+    The best iterate is left in best_x, best_w, best_s, what it is worth in ``merit``; ``taken`` counts iterations, of which no
+    lane has more than ``limit`` in all.
     """
     s = qp.sizes
     n, k, M = s.n, s.k, s.inequalities
@@ -144,7 +146,7 @@ def iterate(
             for array, best, length in ((it.x, it.best_x, n), (it.w, it.best_w, s.multipliers), (it.s, it.best_s, M)):
                 for i in t.range(length):
                     best[i] = t.where(better, array[i], best[i])
-        running = running & (now > gap_eps) & (improved.value > count.value - STALL)
+        running = running & (now > gap_eps) & (improved.value > count.value - STALL) & (taken.value < limit)
         active.value = t.where(running, 1.0, 0.0)
         t.leave(~running)
         t.leave_at(iteration, max_iter)

@@ -26,7 +26,7 @@ RESULTS = (
 INTEGERS = {"iterations": INT, "sure": BYTE, "rows": BYTE, "lower": BYTE, "upper": BYTE}
 LEFT = len(SIZES)  # becomes 1 where an item is left unsolved
 WORDS = LEFT + 1 + 2 * len(TENSORS) + len(RESULTS)
-# Numbers: eps; then for each attempt the residual and the gap of the loop, and the bias of the polish. After all other words: how
+# Numbers: eps, and how many iterations an item may take in all; then for each attempt the residual and the gap of the loop, and the bias of the polish. After all other words: how
 # many attempts, and for each its iterations, its refinements, where it starts, and whether all unsolved items go on from it or only
 # those that are nearly solved.
 SMALLEST = 1e-14  # slacks and multipliers of a solution as it was: zero, for all that the choice of the active set sees
@@ -69,7 +69,7 @@ def _block(t: Lanes, n: int, words: Any, numbers: Any, scratch: Any, block: Inde
     left = t.cell(1.0)
 
     scales = problem.read(t, qp, fields)
-    eps = t.number(numbers, 0)
+    eps, limit = t.number(numbers, 0), t.number(numbers, 1)
     rho = t.cell(scales.unit * RHO)
     with t.unless(k, 0):
         rho.value = scales.unit * (RHO + rounding(n))
@@ -79,7 +79,7 @@ def _block(t: Lanes, n: int, words: Any, numbers: Any, scratch: Any, block: Inde
         it.best_w[i] = 0.0
     pending, taken, merit = t.cell(scales.alive), t.cell(0.0), t.cell(float("inf"))
     for attempt in t.range(t.word(words, WORDS)):
-        loop_eps, gap_eps, bias = (t.number(numbers, attempt * 3 + (1 + i)) for i in range(3))
+        loop_eps, gap_eps, bias = (t.number(numbers, attempt * 3 + (2 + i)) for i in range(3))
         budget, refinements, where, all_go_on = (t.word(words, attempt * 4 + (WORDS + 1 + i)) for i in range(4))
         with t.unless(s.inequalities, 0):
             for j in t.range(n):
@@ -91,7 +91,7 @@ def _block(t: Lanes, n: int, words: Any, numbers: Any, scratch: Any, block: Inde
                     interior_point.warm_start(t, qp, it, scales, fields, floor)
             with t.when(where, WHERE_IT_IS):
                 interior_point.restart(t, qp, it)
-            interior_point.iterate(t, qp, it, scales, rho, pending.value, loop_eps, gap_eps, budget, taken, merit)
+            interior_point.iterate(t, qp, it, scales, rho, pending.value, loop_eps, gap_eps, budget, limit, taken, merit)
         steady = polish.polish(t, qp, it, c, scales, bias, refinements)
         worst = polish.judge(t, qp, c, scales)
         sure = steady & (worst <= eps * SURE) & (qp.good[0] > 0.0) & (pending.value > 0.0)

@@ -171,6 +171,21 @@ def test_iteration_limit() -> None:
     assert int(kr.Status.MAX_ITERATIONS) in solution.status.tolist()
 
 
+def test_no_item_takes_more_iterations_than_allowed() -> None:
+    """Degenerate problems at tolerances that take several attempts; a bad start may take twelve more."""
+    problems = [built(seed, 10, 20, 2, rank=seed % 10, active=8 + seed % 6) for seed in range(40)]
+    stacked = [torch.tensor(np.stack([getattr(p, name) for p in problems])) for name in ("Q", "p", "G", "h", "A", "b")]
+    start = kr.solve_qp(*random_batch(40, 10, 20, 2, seed=3), on_failure="return")
+    seen = set()
+    for eps in (1e-8, 1e-13):
+        for max_iter in (2, 5, 8, 12, 50):
+            for warm, more in ((None, 0), (start, 12)):
+                solution = kr.solve_qp(*stacked, eps=eps, max_iter=max_iter, on_failure="return", warm_start=warm)
+                assert int(solution.iterations.max()) <= max_iter + more
+                seen.update(solution.iterations[solution.ok].tolist())
+    assert len(seen) > 8
+
+
 def test_status_never_contradicts_residuals() -> None:
     problem = random_batch(20, 10, 20, 2)
     for eps in (1e-2, 1e-4, 1e-6, 1e-8, 1e-10):
