@@ -75,6 +75,7 @@ class Assembly:
         self._blocks = {name: self._route(block) for name, block in qp.blocks.items()}
         self._grams = tuple(self._gram(gram) for gram in qp.grams)
         self._gates = {name: self._route(block) for name, block in qp.gates.blocks.items()}
+        self._apart = _apart(qp)
 
     def data(self, slots: list[Tensor], held: list[Tensor]) -> tuple[QPData, Tensor]:
         """The problem data, and the constant term of the objective with shape (B,)."""
@@ -93,7 +94,7 @@ class Assembly:
         data = QPData(blocks["Q"], p, blocks["G"], h, blocks["A"], b, vectors["lb"], vectors["ub"])
         for name, gate in self._gates.items():
             data = _without(data, name, _block(gate, slots, held).detach().squeeze(2) != 0)
-        return _met(data), blocks["constant"].reshape(-1)
+        return data if self._apart else _met(data), blocks["constant"].reshape(-1)
 
     def _route(self, block: Block) -> _Route:
         layers: list[list[Entries]] = []
@@ -169,6 +170,13 @@ def _without(data: QPData, name: str, exists: Tensor) -> QPData:
     return replace(data, lb=bound) if name == "lb" else replace(data, ub=bound)
 
 
+def _apart(qp: ParamQP) -> bool:
+    """Whether bounds never cross: one side is absent, or both are constants that do not."""
+    if qp.lb is None or qp.ub is None:
+        return True
+    return qp.lb.fixed and qp.ub.fixed and bool((qp.lb.constant.toarray() <= qp.ub.constant.toarray()).all())
+
+
 def _met(data: QPData) -> QPData:
     """Bounds that cross by no more than rounding are one number: 3 * x >= 3 * p and x <= p leave x = p, no contradiction."""
     if data.lb is None or data.ub is None:
@@ -191,6 +199,8 @@ def _part(part: _Gather | _View, shape: tuple[int, int], slots: list[Tensor], he
 
 
 def _block(route: _Route, slots: list[Tensor], held: list[Tensor]) -> Tensor:
+    if route.constant is not None and not route.parts and not route.products:
+        return held[route.constant]
     parts = [] if route.constant is None else [held[route.constant]]
     parts += [_part(part, route.shape, slots, held) for part in route.parts]
     parts += [_product(product, slots, held) for product in route.products]

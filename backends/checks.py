@@ -57,7 +57,7 @@ def verdict(value: Tensor, attributes: Attributes, precision: torch.dtype) -> Te
         if high is not None:
             wrong = wrong | (flat > _row(high, flat)).any(1)
     code = int(Status.INVALID_INPUT) * wrong.to(torch.int8)
-    if not attributes.square or not flat.shape[1] or _plainly_definite(value, attributes):
+    if not attributes.square or not flat.shape[1]:
         return code
     tolerance = ROUNDING[precision] * flat.abs().amax(1)
     if attributes.diag:
@@ -76,14 +76,28 @@ def verdict(value: Tensor, attributes: Attributes, precision: torch.dtype) -> Te
     return code
 
 
-def _plainly_definite(value: Tensor, attributes: Attributes) -> bool:
-    """Whether all items are symmetric to the last bit and definite without any tolerance: what most batches are, and soon seen.
+def plainly(value: Tensor, attributes: Attributes, precision: torch.dtype) -> bool:
+    """Whether all items have what was declared, as most batches have, and it is soon seen: definite without any tolerance.
 
-    On a CPU alone: elsewhere the answer would have to be read back.
+    False where it takes a closer look. On a CPU alone: elsewhere the answer would have to be read back.
     """
-    if batching.transformed() or not value.is_cpu or not (attributes.PSD or attributes.NSD) or not torch.equal(value, value.mT):
+    has = attributes
+    if has.boolean or has.diag or has.sparsity is not None or has.bounds is not None or not value.is_cpu or not value.numel():
         return False
-    return not bool(torch.linalg.cholesky_ex(value if attributes.PSD else -value).info.any())
+    if batching.transformed():
+        return False
+    for declared, compare in ((has.nonneg, torch.ge), (has.nonpos, torch.le), (has.pos, torch.gt), (has.neg, torch.lt)):
+        if declared and not bool(compare(value, 0).all()):
+            return False
+    if has.symmetric or has.PSD or has.NSD:
+        # A matrix product is symmetric up to rounding. No item has a largest entry below its largest diagonal one, and what lower
+        # triangles are off by is less than the shift that the closer look allows.
+        uneven = float((value - value.mT).abs().max())
+        if not uneven <= ROUNDING[precision] * float(torch.diagonal(value, 0, 1, 2).abs().amax(1).min()):
+            return False
+        if has.PSD or has.NSD:
+            return not bool(torch.linalg.cholesky_ex(value if has.PSD else -value).info.any())
+    return True
 
 
 def _row(held: Frozen, flat: Tensor, dtype: torch.dtype | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,36 +29,52 @@ class Evaluator:
     """A program with its constants registered; immutable. The first ``known`` slots will be given."""
 
     def __init__(self, program: Program, constants: Constants, known: int = 0) -> None:
-        self.steps = program.steps
-        self.held: dict[int, int] = {}
-        for slot, step in list(enumerate(program.steps))[known:]:
-            data = dict(step.data)
-            if step.op == "constant":
-                self.held[slot] = constants.add(data["value"].array[None])
-            elif step.op == "index" and not _viewable(data["key"]):
-                self.held[slot] = constants.add(_positions(program, step))
+        self._known = known
+        self._moves = [_move(program, step, constants) for step in program.steps[known:]]
 
     def run(
         self, inputs: Mapping[str, Tensor], functions: Functions, held: list[Tensor], known: Sequence[Tensor] = ()
     ) -> list[Tensor]:
         """The value of every slot; ``held`` are the constants on the right device and dtype."""
-        slots = list(known)
-        for slot, step in list(enumerate(self.steps))[len(slots) :]:
-            data = dict(step.data)
-            if step.op == "input":
-                slots.append(inputs[data["name"]])
-                continue
-            if step.op == "constant":
-                slots.append(held[self.held[slot]])
-                continue
-            arguments = [slots[argument] for argument in step.args]
-            if step.op == "function":
-                data["callable"] = functions[data["callable"]]
-            if slot in self.held:
-                slots.append(_gather(arguments[0], held[self.held[slot]], step.shape))
+        slots = list(known[: self._known])
+        for move in self._moves:
+            if isinstance(move, str):
+                slots.append(inputs[move])
+            elif isinstance(move, int):
+                slots.append(held[move])
             else:
-                slots.append(OPERATIONS[step.op](step.shape, *arguments, **data))
+                arguments = [slots[argument] for argument in move.args]
+                if move.positions is not None:
+                    slots.append(_gather(arguments[0], held[move.positions], move.shape))
+                elif move.function is not None:
+                    slots.append(_function(move.shape, *arguments, **move.data, callable=functions[move.function]))
+                else:
+                    slots.append(move.operation(move.shape, *arguments, **move.data))
         return slots
+
+
+class _Operation(NamedTuple):
+    """A step that computes. ``positions``: of an index that gathers; ``function``: of the user's, by name."""
+
+    operation: Callable[..., Tensor]
+    args: tuple[int, ...]
+    data: dict[str, Any]
+    shape: Shape
+    positions: int | None
+    function: str | None
+
+
+def _move(program: Program, step: Step, constants: Constants) -> str | int | _Operation:
+    """What is to be done for a step: take an input by name, a constant by number, or compute."""
+    data = dict(step.data)
+    if step.op == "input":
+        return str(data["name"])
+    if step.op == "constant":
+        return constants.add(data["value"].array[None])
+    gathers = step.op == "index" and not _viewable(data["key"])
+    positions = constants.add(_positions(program, step)) if gathers else None
+    function = data.pop("callable") if step.op == "function" else None
+    return _Operation(OPERATIONS[step.op], step.args, data, step.shape, positions, function)
 
 
 def evaluate(

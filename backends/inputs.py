@@ -11,8 +11,9 @@ import difflib
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache, reduce
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -89,22 +90,67 @@ def bind(
     own: Iterable[Tensor] = (),
 ) -> Bound:
     """Check values against their shapes. ``own`` are tensors (weights) that take part in dtype and device."""
-    own = list(own)
-    tensors = {name: _tensor(name, value, place) for place, (name, value) in enumerate(given.items())}
-    present = [*(tensors[name] for name, value in given.items() if isinstance(value, Tensor | np.ndarray)), *own]
-    device = _device({name: tensors[name] for name, value in given.items() if isinstance(value, Tensor)}, own)
+    tensors = [_tensor(name, value, place) for place, (name, value) in enumerate(given.items())]
+    facts = [
+        (name, shapes[name], tensor.shape, tensor.dtype, tensor.device, tensor is value, isinstance(value, np.ndarray))
+        for (name, value), tensor in zip(given.items(), tensors, strict=True)
+    ]
+    held = tuple([(tensor.dtype, tensor.device) for tensor in own])
+    form = _form(tuple(facts), held, torch.get_default_dtype())
+    flat = {}
+    for name, tensor, (target, spread) in zip(given, tensors, form.moves, strict=True):
+        if tensor.dtype != form.inner or tensor.device != form.device:
+            tensor = tensor.to(device=form.device, dtype=form.inner)
+        if spread is not None:
+            tensor = tensor.expand(spread)
+        flat[name] = tensor if tensor.shape == target else tensor.reshape(target)
+    return Bound(flat, form.batch, form.dtype, torch.empty(0, device=form.device, dtype=form.inner))
+
+
+class _Given(NamedTuple):
+    """What is known of an input but its values. Python numbers have neither dtype nor device of their own."""
+
+    name: str
+    declared: Shape
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+    tensor: bool
+    array: bool
+
+
+class _Form(NamedTuple):
+    """What follows from shapes, dtypes and devices; for each input, the shape that it gets, and what it is expanded to before."""
+
+    batch: Shape
+    dtype: torch.dtype
+    inner: torch.dtype
+    device: torch.device
+    moves: tuple[tuple[Shape, Shape | None], ...]
+
+
+@lru_cache(maxsize=512)
+def _form(facts: tuple[tuple[Any, ...], ...], own: tuple[tuple[torch.dtype, torch.device], ...], default: torch.dtype) -> _Form:
+    """Checked once for all calls of one form."""
+    given = [_Given(*one) for one in facts]
+    device = _device([(one.name, one.device) for one in given if one.tensor], own)
     if device.type == "meta":
-        name = next((name for name, tensor in tensors.items() if tensor.is_meta), "a weight")
+        name = next((one.name for one in given if one.device.type == "meta"), "a weight")
         raise without_values(f"input {name}", name, (name,))
-    floats = [t.dtype for t in present if t.dtype.is_floating_point]
-    dtype = floats[0] if floats else torch.get_default_dtype()
-    for other in floats[1:]:
-        dtype = torch.promote_types(dtype, other)
-    batches = {name: _batch(name, tensor, shapes[name], place) for place, (name, tensor) in enumerate(tensors.items())}
+    dtypes = [*(one.dtype for one in given if one.tensor or one.array), *(dtype for dtype, _ in own)]
+    floats = [dtype for dtype in dtypes if dtype.is_floating_point]
+    dtype = reduce(torch.promote_types, floats) if floats else default
+    batches = {one.name: _batch(one.name, one.shape, one.declared, place) for place, one in enumerate(given)}
     batch = joint_batch(batches)
-    solve = solve_dtype_of(device)
-    flat = {name: _flat(t.to(device=device, dtype=solve), batches[name], batch, shapes[name]) for name, t in tensors.items()}
-    return Bound(flat, batch, dtype, torch.empty(0, device=device, dtype=solve))
+    size = math.prod(batch)
+    moves: list[tuple[Shape, Shape | None]] = []
+    for one in given:
+        own_batch = batches[one.name]
+        if math.prod(own_batch) == 1 and size != 1:
+            moves.append(((1, *one.declared), None))
+        else:
+            moves.append(((size, *one.declared), None if own_batch == batch else (*batch, *one.declared)))
+    return _Form(batch, dtype, solve_dtype_of(device), device, tuple(moves))
 
 
 def solve_dtype_of(device: torch.device) -> torch.dtype:
@@ -169,9 +215,9 @@ def without_values(what: str, name: str, at: Sequence[str | int]) -> InputError:
     return input_error("I09", title, "a problem is solved for values; a meta tensor has a shape alone", mend, at=at, label="")
 
 
-def _device(tensors: Mapping[str, Tensor], own: Iterable[Tensor]) -> torch.device:
+def _device(given: Sequence[tuple[str, torch.device]], own: Iterable[tuple[torch.dtype, torch.device]]) -> torch.device:
     """The one device of all tensors."""
-    found = [(name, tensor.device) for name, tensor in tensors.items()] + [("a weight", tensor.device) for tensor in own]
+    found = [*given, *(("a weight", device) for _, device in own)]
     if len({device for _, device in found}) > 1:
         label = ", ".join(f"{name} on {device}" for name, device in found)
         why = "a problem is solved where its data are, and nothing is copied between devices behind your back"
@@ -180,9 +226,9 @@ def _device(tensors: Mapping[str, Tensor], own: Iterable[Tensor]) -> torch.devic
     return found[0][1] if found else torch.device("cpu")
 
 
-def _batch(name: str, tensor: Tensor, shape: Shape, place: int) -> Shape:
+def _batch(name: str, size: torch.Size, shape: Shape, place: int) -> Shape:
     """What stands in front of the declared shape, which never broadcasts."""
-    got = tuple(tensor.shape)
+    got = tuple(size)
     lead = len(got) - len(shape)
     if lead < 0 or got[lead:] != shape:
         wanted = f"batch + {shape}" if shape else "any batch shape"
@@ -190,12 +236,6 @@ def _batch(name: str, tensor: Tensor, shape: Shape, place: int) -> Shape:
         title, mend = f"input {name}: expected shape {wanted}, got {got}", _reshaping(name, got, shape)
         raise input_error("I05", title, why, mend, at=(name, place), label=str(got))
     return got[:lead]
-
-
-def _flat(tensor: Tensor, own: Shape, joint: Shape, shape: Shape) -> Tensor:
-    if math.prod(own) == 1 and math.prod(joint) != 1:
-        return tensor.reshape(1, *shape)
-    return tensor.expand((*joint, *shape)).reshape(math.prod(joint), *shape)
 
 
 def _name(leaf: Any, keys: Mapping[str, str], order: Sequence[str], held: Sequence[str], constants: Sequence[str]) -> str:

@@ -68,6 +68,11 @@ class Layer(nn.Module):
         self._weighted = tuple(weights)
         for name, value in weights.items():
             self.register_parameter(name, value)
+        inputs = canonical.qp.inputs
+        self._shapes = {item.name: item.shape for item in inputs}
+        self._attributes = {item.name: item.attributes for item in inputs}
+        self._optional = tuple(item.name for item in inputs if item.default is not None)
+        self._constants = tuple(item.name for item in canonical.qp.bound)
         self._plain: Functions = {}
         self._modules_used: tuple[str, ...] = ()
         for name, function in canonical.functions.items():
@@ -111,8 +116,7 @@ class Layer(nn.Module):
             why = f"the order in which parameters happen to appear in the model is {listed(self._order)}: easily not the one meant"
             mend = f"pass them by name: {self._order[0]}=...\nstate an order: kr.compile(problem, inputs=[...])"
             raise input_error("I03", "several inputs by position, in no stated order", why, mend, at=(1,), label="by position")
-        optional = [item.name for item in self._qp.inputs if item.default is not None]
-        return match(args, kwargs, self._order, self._leaves, self._weighted, optional, [item.name for item in self._qp.bound])
+        return match(args, kwargs, self._order, self._leaves, self._weighted, self._optional, self._constants)
 
     def bind(self, *which: Any, **values: Any) -> Layer:
         """A layer in which some parameters and weights are constants: what depends on them alone is computed here, once.
@@ -208,17 +212,19 @@ class Layer(nn.Module):
 
     @property
     def _functions(self) -> Functions:
+        if not self._modules_used:
+            return self._plain
         return {**self._plain, **{name: self.get_submodule(name) for name in self._modules_used}}
 
     def _bind(self, given: Mapping[str, Any]) -> tuple[Bound, dict[str, Tensor]]:
         """Checked inputs and the values of weights, in the solve dtype."""
         raw = {name: getattr(self, name) for name in self._weighted}  # functional_call swaps plain tensors in
-        shapes = {item.name: item.shape for item in self._qp.inputs}
-        bound = bind(given, shapes, raw.values())
-        attributes = {item.name: item.attributes for item in self._qp.inputs}
-        dtype = bound.like.dtype
-        values = {name: mapped(tensor.to(dtype), attributes[name]).unsqueeze(0) for name, tensor in raw.items()}
-        return bound, self._plan.completed({**bound.tensors, **values}, bound.like)
+        bound = bind(given, self._shapes, raw.values())
+        inputs = bound.tensors
+        if raw:
+            dtype, attributes = bound.like.dtype, self._attributes
+            inputs = inputs | {name: mapped(tensor.to(dtype), attributes[name]).unsqueeze(0) for name, tensor in raw.items()}
+        return bound, self._plan.completed(inputs, bound.like)
 
     def _solve(self, called: Mapping[str, Any], options: Options, warm_start: Previous | None = None) -> Solution:
         bound, inputs = self._bind(called)
@@ -226,7 +232,7 @@ class Layer(nn.Module):
 
     def _solved(self, bound: Bound, inputs: dict[str, Tensor], options: Options, warm_start: Previous | None = None) -> Solution:
         """Solve for inputs that are checked and have one leading axis: what a call does after binding."""
-        given = {name: tensor.detach() for name, tensor in inputs.items()}
+        given = inputs
         if bound.dtype != bound.like.dtype:
             options = replace(options, precision=binding.coarser(options.precision, bound.dtype))
         built = self._plan.build(inputs, self._functions, bound.like, options.precision or bound.dtype)

@@ -16,7 +16,7 @@ from ..canon.param_qp import Assumption, ParamQP
 from ..canon.program import Functions
 from ..dsl.sign import Attributes
 from .assemble import Assembly
-from .checks import holds, verdict
+from .checks import holds, plainly, verdict
 from .constants import Constants
 from .data import QPData
 from .evaluate import Evaluator
@@ -54,19 +54,22 @@ class Plan:
         slots = self._evaluator.run(inputs, functions, held)
         data, constant = self._assembly.data(slots, held)
         rejected = None
-        for _, value, attributes in self.facts(inputs, slots):
-            code = verdict(value.detach(), attributes, precision)
+        for _, value, attributes in self.facts(inputs, slots) if self._declared or self.qp.checks else ():
+            value = value.detach()
+            if plainly(value, attributes, precision):
+                continue
+            code = verdict(value, attributes, precision)
             rejected = code if rejected is None else torch.maximum(rejected, code)
         for fact in self.qp.assumptions:
             code = int(Status.INVALID_INPUT) * (~self._holds(fact, slots, precision)).to(torch.int8)
             rejected = code if rejected is None else torch.maximum(rejected, code)
         return Built(data, constant, slots, rejected)
 
-    def completed(self, inputs: Mapping[str, Tensor], like: Tensor) -> dict[str, Tensor]:
+    def completed(self, inputs: dict[str, Tensor], like: Tensor) -> dict[str, Tensor]:
         """The inputs, and the declared value of parameters that are not among them."""
-        absent = {name: index for name, index in self._defaults.items() if name not in inputs}
+        absent = {name: index for name, index in self._defaults.items() if name not in inputs} if self._defaults else None
         if not absent:
-            return dict(inputs)
+            return inputs
         held = self._constants.on(like.device, like.dtype)
         return {**inputs, **{name: held[index] for name, index in absent.items()}}
 

@@ -86,7 +86,7 @@ class Solution:
     constant: Tensor
     slots: list[Tensor]
     inputs: dict[str, Tensor]
-    given: dict[str, Tensor]  # as the call gave them, detached; what failed may have borrowed its ``inputs`` from a mate
+    given: dict[str, Tensor]  # as the call gave them; what failed may have borrowed its ``inputs`` from a mate
     context: Context
 
     __iter__ = None  # without it Python would try solution[0], solution[1], ...
@@ -249,7 +249,8 @@ class Solution:
         return self._shaped(torch.where(ok, value, instead), shape)
 
     def _shaped(self, value: Tensor, shape: Shape) -> Tensor:
-        return value.reshape(self.context.batch + shape).to(self.context.dtype)
+        value = value.reshape(self.context.batch + shape)
+        return value if value.dtype == self.context.dtype else value.to(self.context.dtype)
 
     def _name(self, leaf: Variable | Parameter) -> str:
         return _Names(self)[leaf.key]

@@ -169,15 +169,19 @@ def place_in(batch: tuple[int, ...], item: int | tuple[int, ...] | None, what: s
 # Data that cannot be used
 
 
+def _given(solution: Solution) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in solution.given.items()}
+
+
 def _built(solution: Solution) -> Built:
     """What the plan made of the inputs as they were given: a failed item may have borrowed those of a mate since."""
     context = solution.context
     with torch.no_grad():
-        return plan_of(context.qp).build(solution.given, context.functions, solution.raw.x, context.dtype)
+        return plan_of(context.qp).build(_given(solution), context.functions, solution.raw.x, context.dtype)
 
 
 def _blame(solution: Solution, index: int) -> list[str]:
-    return plan_of(solution.context.qp).blame(solution.given, _built(solution), index, solution.context.dtype)
+    return plan_of(solution.context.qp).blame(_given(solution), _built(solution), index, solution.context.dtype)
 
 
 def _faults(solution: Solution, index: int, status: Status) -> tuple[str, ...]:
@@ -185,8 +189,8 @@ def _faults(solution: Solution, index: int, status: Status) -> tuple[str, ...]:
     built = _built(solution)
     plan = plan_of(solution.context.qp)
     found = []
-    amounts = {text: (value, attributes) for text, value, attributes in plan.facts(solution.given, built.slots)}
-    for cause in plan.blame(solution.given, built, index, solution.context.dtype):
+    amounts = {text: (value, attributes) for text, value, attributes in plan.facts(_given(solution), built.slots)}
+    for cause in plan.blame(_given(solution), built, index, solution.context.dtype):
         text = next((text for text in amounts if cause.startswith(f"{text} is not ")), None)
         if text is None:
             found.append(cause)

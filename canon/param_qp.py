@@ -71,7 +71,7 @@ class Retrieved:
     start: int
     source: Frozen | None = None
 
-    @property
+    @cached_property
     def size(self) -> int:
         return int(np.prod(self.shape)) if self.source is None else int(self.source.array.max(initial=-1)) + 1
 
