@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks.models import MODELS
-from karush.backends.cpu import machine
+from karush.backends.cpu import engine, machine
 from karush.backends.plan import plan_of
 from karush.canon.canonicalize import REMEMBERED
 
@@ -39,6 +39,7 @@ def forget() -> None:
     """What karush remembers of earlier models, other than on the disk."""
     REMEMBERED.clear()
     plan_of.cache_clear()
+    engine._work.cache_clear()
     machine._kernels.clear()
 
 

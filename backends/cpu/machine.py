@@ -12,18 +12,20 @@ import ctypes
 import hashlib
 import os
 import platform
+import stat
 import sys
 import tempfile
 import threading
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import llvmlite
 from llvmlite import binding
 
-from . import constants, derivative, matrices, solve, within
+from . import constants, derivative, loader, matrices, solve, within
 from .llvm import Lanes
 
 
@@ -40,7 +42,8 @@ PROGRAMS: dict[str, Callable[[Lanes, int], None]] = {"solve": solve.write, "deri
 _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 LARGEST_FILE = 2**26  # bytes; a hundred times the longest program: what is larger is none of ours, and not worth the memory
 _lock = threading.Lock()
-_kernels: dict[tuple[str, int, Layout], tuple[Kernel, Any]] = {}  # the engine beside a kernel keeps its code alive
+_kernels: dict[tuple[str, int, Layout], Kernel] = {}
+_libraries = count()
 
 
 @lru_cache(maxsize=1)
@@ -66,10 +69,10 @@ def kernel(program: str, n: int, layout: Layout) -> Kernel:
     if found is None:
         with _lock:
             found = _kernels.get((program, n, layout)) or _kernels.setdefault((program, n, layout), _made(program, n, layout))
-    return found[0]
+    return found
 
 
-def _made(program: str, n: int, layout: Layout) -> tuple[Kernel, Any]:
+def _made(program: str, n: int, layout: Layout) -> Kernel:
     name = _name(program, n, layout)
     code = _read(name)
     if code is None:
@@ -94,16 +97,29 @@ def compiled(write: Callable[[Lanes], None], layout: Layout) -> bytes:
     return bytes(machine.emit_object(module))
 
 
-def loaded(code: bytes, name: str) -> tuple[Kernel, Any]:
-    """A function of object code, and what keeps it alive."""
-    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _machine())
-    engine.add_object_file(binding.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    return _SIGNATURE(engine.get_function_address(name)), engine
+def loaded(code: bytes, name: str) -> Kernel:
+    """A function of object code. It keeps its code alive, so that whoever holds it can call it."""
+    address, held = loader.place(code, name) or linked(code, name)
+    kernel = _SIGNATURE(address)
+    kernel.held = held  # type: ignore[attr-defined]  # functions of ctypes take attributes
+    return kernel
+
+
+def linked(code: bytes, name: str) -> tuple[int, Any]:
+    """Where LLVM's linker puts a function, and what keeps it there. Each file is a library of its own: they share their names."""
+    library = binding.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(name)
+    held = library.link(_linker(), f"karush{next(_libraries)}")
+    return held[name], held
+
+
+@lru_cache(maxsize=1)
+def _linker() -> Any:
+    """What puts code into memory: one for the whole process, because making it costs ten times as much as using it."""
+    return binding.create_lljit_compiler(_machine(), use_jit_link=sys.platform != "win32")
 
 
 def _machine() -> Any:
-    """The processor we are on; a new one each time, because an engine takes it over."""
+    """The processor we are on; a new one each time, because a compiler takes it over."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     target = binding.Target.from_default_triple()
@@ -159,10 +175,12 @@ def _read(name: str) -> bytes | None:
     try:
         if place is None or not _private(place):
             return None
-        path = place / name
-        if not path.is_file() or path.stat().st_size > LARGEST_FILE:
+        path = os.path.join(place, name)
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_FILE:
             return None
-        content = path.read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            content = file.readall()
     except OSError:
         return None
     return content[32:] if hashlib.sha256(content[32:]).digest() == content[:32] else None
@@ -191,5 +209,5 @@ def _private(place: Path) -> bool:
     """Whether nobody else may write there: code that is run must be one's own."""
     if sys.platform == "win32":
         return True
-    found = place.stat()
+    found = os.stat(place)
     return found.st_uid in (os.getuid(), 0) and not found.st_mode & 0o022

@@ -48,13 +48,12 @@ def run(write: Any, memory: np.ndarray, layout: machine.Layout) -> np.ndarray:
     """Write a function that works on one piece of memory, compile it, and call it; W numbers to an entry."""
     W = layout.W
     compiled = machine.compiled(lambda t: t.function("f", 3, lambda t, a, b, c, i, j: write(t, a), longs=2), layout)
-    kernel, keeps = machine.loaded(compiled, "f")
+    kernel = machine.loaded(compiled, "f")
     room = torch.zeros(memory.size * W + 8, dtype=F)
     start = -room.data_ptr() % 64 // 8
     place = room[start : start + memory.size * W].view(-1, W)
     place[:] = torch.from_numpy(memory)[:, None] * torch.arange(1, W + 1)  # each lane its own multiple
     kernel(place.data_ptr(), 0, 0, 0, 0)
-    assert keeps is not None
     return place.numpy().T.copy()
 
 
