@@ -16,6 +16,7 @@ from ..canon.canonicalize import Canonical, canonicalize
 from ..canon.program import Functions
 from ..dsl.constraint import Constraint
 from ..dsl.diagnostics import definition_error, require
+from ..dsl.later import Text
 from ..dsl.leaves import Parameter
 from ..dsl.problem import Problem
 from ..dsl.render import listed
@@ -57,7 +58,7 @@ class Layer(nn.Module):
         outputs: tuple[Output, ...] | None,
         weights: Mapping[str, nn.Parameter],
         options: Options,
-        text: str,
+        text: Text,
         spans: Mapping[str, Span | None],
     ) -> None:
         super().__init__()
@@ -182,7 +183,7 @@ class Layer(nn.Module):
 
     def explain(self) -> Explanation:
         """What was compiled: sizes, structure, which parameter enters where and how, what follows for gradients, the engine."""
-        return explain(self._qp, self._text, self._weighted, self._options)
+        return explain(self._qp, str(self._text), self._weighted, self._options)
 
     def rows(self, constraint: Constraint | str) -> Rows:
         """Where a constraint lives in the canonical matrices: ``data.G[:, rows.G]``, or all its rows with ``rows.of(data)``."""
@@ -198,7 +199,7 @@ class Layer(nn.Module):
 
     def _repr_html_(self) -> str:
         """Sizes and parts in text, as ``print`` gives them, and the problem."""
-        return f"<pre>{html.escape(repr(self))}\n\n{html.escape(self._text)}</pre>"
+        return f"<pre>{html.escape(repr(self))}\n\n{html.escape(str(self._text))}</pre>"
 
     def extra_repr(self) -> str:
         qp = self._qp

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import sparse
 
-from .factors import Entries, Factor, Fixed, Floats, Index, Term, by_rows, multiplied
+from .factors import Entries, Factor, Fixed, Term, multiplied
+from .sparse import Floats, Index, Matrix, gathered
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +30,13 @@ class Placed:
 class Block:
     """A matrix of shape (rows, cols); vectors are columns."""
 
-    constant: sparse.csr_array
+    constant: Matrix
     entries: tuple[Entries, ...] = ()
     products: tuple[Placed, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
-        rows, cols = self.constant.shape
-        return rows, cols
+        return self.constant.shape
 
     @property
     def fixed(self) -> bool:
@@ -50,16 +49,16 @@ class Block:
         products = [f.slot for placed in self.products for f in placed.term if isinstance(f, Entries)]
         return tuple(dict.fromkeys([e.slot for e in self.entries] + products))
 
-    def times(self, S: sparse.csr_array) -> Block:
+    def times(self, S: Matrix) -> Block:
         """S @ self."""
-        if Fixed(S).identity:
+        if S.identity:
             return self
         builder = BlockBuilder(S.shape[0], self.shape[1])
         builder.add((Fixed(S @ self.constant),))
         for entries in self.entries:
             builder.add(multiplied(Fixed(S), (entries,)))
         for placed in self.products:
-            part = S[:, placed.row : placed.row + placed.term[0].shape[0]]
+            part = S.columns(placed.row, placed.row + placed.term[0].shape[0])
             builder.add(multiplied(Fixed(part), placed.term), 0, placed.col)
         return builder.finish()
 
@@ -87,6 +86,9 @@ class Gram:
         return f"gram of E = {E}, e = {e}, weight {weight}{middle}"
 
 
+NOWHERE, NOTHING = np.zeros(0, np.int64), np.zeros(0)
+
+
 @dataclass
 class BlockBuilder:
     """Collects what is added to a block."""
@@ -100,29 +102,30 @@ class BlockBuilder:
     def add(self, term: Term, row: int = 0, col: int = 0, scale: float = 1.0) -> None:
         """Add ``scale`` times a term with its upper left corner at (row, col)."""
         first = term[0]
-        if any(_empty(factor) for factor in term):
-            return
         if len(term) > 1:
-            self._products.append(Placed(row, col, (_scaled(first, scale), *term[1:])))
+            if not any(_empty(factor) for factor in term):
+                self._products.append(Placed(row, col, (first.scaled(scale), *term[1:])))
         elif isinstance(first, Fixed):
             M = first.matrix
-            rows = np.repeat(np.arange(row, row + len(M.indptr) - 1), np.diff(M.indptr))
-            self._coordinates.append((rows, M.indices + np.int64(col), M.data * scale))
-        else:
+            if M.nnz:
+                rows, cols = M.rows + row if row else M.rows, M.cols + col if col else M.cols
+                self._coordinates.append((rows, cols, M.data if scale == 1 else M.data * scale))
+        elif len(first.rows):
             shape = self.height, self.width
-            moved = Entries(first.slot, first.rows + row, first.cols + col, first.source, first.weight * scale, shape)
+            weight = first.weight if scale == 1 else first.weight * scale
+            moved = Entries(first.slot, first.rows + row, first.cols + col, first.source, weight, shape)
             self._entries.append(moved)
 
     def finish(self) -> Block:
         shape = self.height, self.width
-        nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-        if len(self._coordinates) < 2:
-            constant = by_rows(*(self._coordinates or [nothing])[0], shape)
+        parts = self._coordinates
+        if not parts:
+            constant = Matrix(NOWHERE, NOWHERE, NOTHING, shape, True)
+        elif len(parts) == 1:
+            constant = gathered(*parts[0], shape)
         else:
-            rows, cols, data = (np.concatenate(parts) for parts in zip(*self._coordinates, strict=True))
-            constant = sparse.csr_array((data, (rows, cols)), shape=shape)  # sums duplicates
-        constant.sort_indices()
-        constant.eliminate_zeros()
+            rows, cols, data = (np.concatenate(some) for some in zip(*parts, strict=True))
+            constant = gathered(rows, cols, data, shape)
         return Block(constant, tuple(self._entries), tuple(self._products))
 
 
@@ -143,10 +146,6 @@ def _route(entries: Entries, shape: tuple[int, int], size: int) -> str:
 
 def _empty(factor: Factor) -> bool:
     return (factor.matrix.nnz if isinstance(factor, Fixed) else len(factor.rows)) == 0
-
-
-def _scaled(factor: Factor, scale: float) -> Factor:
-    return Fixed(factor.matrix * scale) if isinstance(factor, Fixed) else factor.scaled(scale)
 
 
 def _factor_text(factor: Factor) -> str:

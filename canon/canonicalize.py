@@ -10,9 +10,11 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ..dsl.expression import Expression
+from ..dsl.later import Text
 from ..dsl.printing import constraint_text
 from ..dsl.problem import Problem
 from .expand import expand
@@ -39,7 +41,7 @@ class Canonical:
     functions: Functions
     function_names: dict[str, str]
     shifts: dict[str, Expression]
-    text: str
+    text: Text
 
 
 def canonicalize(problem: Problem) -> Canonical:
@@ -59,9 +61,9 @@ def canonicalize(problem: Problem) -> Canonical:
     shifts = _shifts(problem)
     if names == found.names:
         return replace(found.canonical, functions=functions, function_names=keys, shifts=shifts)
-    texts = _texts(problem)
-    qp, stuffed = (renamed(one, found.names, names, texts) for one in (found.canonical.qp, found.canonical.stuffed))
-    return Canonical(qp, stuffed, functions, keys, shifts, repr(problem))
+    said = _said(problem)
+    qp, stuffed = (renamed(one, found.names, names, said) for one in (found.canonical.qp, found.canonical.stuffed))
+    return Canonical(qp, stuffed, functions, keys, shifts, Text(partial(repr, problem)))
 
 
 def _canonicalize(problem: Problem) -> Canonical:
@@ -70,16 +72,18 @@ def _canonicalize(problem: Problem) -> Canonical:
     names = problem.names
     extracted = extract(expanded, names)
     extracted.verify()
-    stuffed = stuff(extracted, problem, _texts(problem))
+    stuffed = stuff(extracted, problem, _said(problem))
     stuffed.verify("stuff")
     simplified = simplify(stuffed)
     simplified.verify("simplify")
-    return Canonical(simplified, stuffed, extracted.functions, extracted.function_names, _shifts(problem), repr(problem))
+    text = Text(partial(repr, problem))
+    return Canonical(simplified, stuffed, extracted.functions, extracted.function_names, _shifts(problem), text)
 
 
-def _texts(problem: Problem) -> dict[str, str]:
-    names = problem.names
-    return {name: constraint_text(constraint, names) for name, constraint in problem.constraints.items()}
+def _said(problem: Problem) -> Callable[[str], Text]:
+    """How the constraint of a name is printed."""
+    names, constraints = problem.names, problem.constraints
+    return lambda name: Text(partial(constraint_text, constraints[name], names))
 
 
 def _shifts(problem: Problem) -> dict[str, Expression]:
@@ -121,6 +125,10 @@ class Remembered:
             alive = tuple(weakref.ref(function) for _, function in own.functions)
         except TypeError:
             return
+        if own.functions:  # what writes a text holds expressions, which hold functions
+            made.text.write()
+            for multiplier in (*made.qp.multipliers, *made.stuffed.multipliers):
+                multiplier.said.write()
         places = {key: place for place, (key, _) in enumerate(own.functions)}
         known = tuple((places[key], name) for key, name in made.function_names.items())
         entry = _Entry(names, replace(made, functions={}, function_names={}, shifts={}), known, alive)

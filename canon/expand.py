@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,9 +45,20 @@ class Square:
     P: Expression | None
 
 
+class Sides(NamedTuple):
+    """Rows that say left - right == 0 or <= 0, named after the user's constraint, or None where they are of an expansion."""
+
+    name: str | None
+    left: Expression
+    right: Expression
+
+    def __str__(self) -> str:
+        return f"{self.name or '-'}: {text(self.left - self.right)}"
+
+
 @dataclass
 class Expanded:
-    """The problem with affine rows. Rows are named after the user's constraint, or None for rows of an expansion.
+    """The problem with affine rows.
 
     ``active``: for some named rows, where they exist. ``facts``: constraints without variables, to be checked of the data.
     """
@@ -54,15 +66,15 @@ class Expanded:
     variables: dict[str, Variable]
     objective: Expression
     squares: list[Square] = field(default_factory=list)
-    equalities: list[tuple[str | None, Expression]] = field(default_factory=list)
-    inequalities: list[tuple[str | None, Expression]] = field(default_factory=list)
+    equalities: list[Sides] = field(default_factory=list)
+    inequalities: list[Sides] = field(default_factory=list)
     active: dict[str, Expression] = field(default_factory=dict)
     facts: dict[str, Constraint] = field(default_factory=dict)
 
     def verify(self) -> None:
         """Everything is affine."""
-        rows = [row for _, row in (*self.equalities, *self.inequalities)]
-        for expression in [self.objective, *rows, *(square.E for square in self.squares)]:
+        sides = [side for rows in (*self.equalities, *self.inequalities) for side in (rows.left, rows.right)]
+        for expression in [self.objective, *sides, *(square.E for square in self.squares)]:
             if expression.form > Form.AFFINE:
                 raise InternalError(f"expand: {text(expression)} is not affine\n{self}")
 
@@ -71,8 +83,8 @@ class Expanded:
         for square in self.squares:
             middle = "" if square.P is None else f" with P = {text(square.P)}"
             lines.append(f"where    {text(square.value)} = square of {text(square.E)}{middle}")
-        lines += [f"row      {name or '-'}: {text(row)} == 0" for name, row in self.equalities]
-        lines += [f"row      {name or '-'}: {text(row)} <= 0" for name, row in self.inequalities]
+        lines += [f"row      {rows} == 0" for rows in self.equalities]
+        lines += [f"row      {rows} <= 0" for rows in self.inequalities]
         return "\n".join(lines)
 
 
@@ -81,9 +93,9 @@ def expand(problem: Problem) -> Expanded:
     objective = problem.objective.expression
     result = Expanded(dict(problem.variables), objective if problem.objective.sign > 0 else -objective)
     affine = _Rewriter(result)
-    rows = []
+    rows: list[tuple[str, Sides]] = []
     for name, constraint in problem.constraints.items():
-        op, row = constraint.op, constraint.residual
+        op, left, right = constraint.op, constraint.left, constraint.right
         if is_fact(constraint):
             result.facts |= {} if is_settled(constraint) else {name: constraint}
             continue
@@ -92,15 +104,15 @@ def expand(problem: Problem) -> Expanded:
             result.objective = result.objective + price
             if softened is None:
                 continue
-            op, row = "<=", softened
+            op, left, right = "<=", *softened
         if constraint.active is not None:
             result.active[name] = constraint.active
-        rows.append((name, op, row))
-    affine.rewrite([result.objective, *(row for _, _, row in rows)])
+        rows.append((op, Sides(name, right, left) if op == ">=" else Sides(name, left, right)))
+    affine.rewrite([result.objective, *(side for _, row in rows for side in (row.left, row.right))])
     result.objective = affine.of(result.objective)
-    for name, op, row in rows:
+    for op, row in rows:
         block = result.equalities if op == "==" else result.inequalities
-        block.append((name, affine.of(row)))
+        block.append(Sides(row.name, affine.of(row.left), affine.of(row.right)))
     return result
 
 
@@ -112,10 +124,10 @@ class _Rewriter:
         self.done: dict[int, Expression] = {}
 
     def of(self, node: Expression) -> Expression:
-        return self.done[id(node)]
+        return node if node.form <= Form.AFFINE else self.done[id(node)]
 
     def rewrite(self, roots: list[Expression]) -> None:
-        nodes = postorder(roots)
+        nodes = postorder(root for root in roots if root.form > Form.AFFINE)
         first = _first(nodes)
         for node in nodes:
             earlier = self.done.get(first.get(id(node), id(node)))
@@ -138,7 +150,7 @@ class _Rewriter:
         return variable
 
     def at_most(self, smaller: Expression, larger: Expression) -> None:
-        self.result.inequalities.append((None, smaller - larger))
+        self.result.inequalities.append(Sides(None, smaller, larger))
 
     def square(self, E: Expression, P: Expression | None) -> Expression:
         value = Variable(E.shape if P is None else E.shape[:-1])
@@ -272,8 +284,8 @@ def _huber(problem: _Rewriter, node: Expression, x: Expression, M: Expression) -
 
 def _indicator(problem: _Rewriter, node: Expression, r: Expression, e: Expression) -> Expression:
     """0, with rows r <= 0 and e == 0"""
-    problem.result.inequalities += [(None, r)] if r.size else []
-    problem.result.equalities += [(None, e)] if e.size else []
+    problem.result.inequalities += [Sides(None, r, Constant(np.zeros(r.shape)))] if r.size else []
+    problem.result.equalities += [Sides(None, e, Constant(np.zeros(e.shape)))] if e.size else []
     return Constant(0.0)
 
 
@@ -281,13 +293,14 @@ def _suppfunc(
     problem: _Rewriter, node: Expression, y: Expression, G: Expression, h: Expression, A: Expression, b: Expression
 ) -> Expression:
     """h'z + b'v with G'z + A'v = y, z >= 0: the dual of the supremum"""
-    row: Expression = -y
+    row: Expression | None = None
     value: Expression = Constant(0.0)
     for M, right, nonneg in ((G, h, True), (A, b, False)):
         if right.size:
             weights = problem.fresh("weight", right.shape, nonneg=nonneg)
-            row, value = row + M.T @ weights, value + right @ weights
-    problem.result.equalities.append((None, row))
+            part = M.T @ weights
+            row, value = part if row is None else row + part, value + right @ weights
+    problem.result.equalities.append(Sides(None, Constant(np.zeros(y.shape)) if row is None else row, y))
     return value
 
 

@@ -17,18 +17,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy import sparse
 
 from ..dsl.atoms import Shape
 from ..dsl.curvature import Form
 from ..dsl.diagnostics import InternalError
 from ..dsl.expression import Constant, Expression
 from ..dsl.leaves import Variable
-from ..dsl.walk import postorder
-from .expand import Expanded
-from .factors import ONE, Affine, Entries, Factor, Fixed, Floats, Index, diagonal, fixed, identity, scaling, selection, total
+from .expand import Expanded, Sides
+from .factors import ONE, Affine, Entries, Factor, Fixed, by_entries, diagonal, fixed, identity, scaling, selection, total
 from .linear import MATRICES, MOVES, positions
 from .program import Builder, Functions, Program
+from .sparse import Floats, Index, repeated
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Column:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape)) if self.source is None else int(self.source.max(initial=-1)) + 1
+        return math.prod(self.shape) if self.source is None else int(self.source.max(initial=-1)) + 1
 
 
 @dataclass(frozen=True)
@@ -138,9 +137,12 @@ def extract(expanded: Expanded, names: Mapping[str, str]) -> Extracted:
     linear = Affine(1, {key: terms for key, terms in objective.terms.items() if key not in values})
     columns = tuple(reader.column(name, variable) for name, variable in expanded.variables.items())
 
-    def rows(named: list[tuple[str | None, Expression]]) -> tuple[Row, ...]:
-        active = {name: reader.read(condition) for name, condition in expanded.active.items()}
-        return tuple(Row(name, row.shape, reader.read(row), active.get(name or "")) for name, row in named)
+    active = {name: reader.read(condition) for name, condition in expanded.active.items()}
+
+    def rows(several: list[Sides]) -> tuple[Row, ...]:
+        return tuple(
+            [Row(name, left.shape, reader.difference(left, right), active.get(name or "")) for name, left, right in several]
+        )
 
     def slot(expression: Expression | None) -> int | None:
         return None if expression is None else reader.builder.lower(expression)
@@ -170,10 +172,22 @@ class _Reader:
         self.done: dict[int, tuple[Expression, Affine]] = {}  # nodes are kept alive so that ids stay their own
 
     def read(self, root: Expression) -> Affine:
-        for node in postorder([root]):
-            if id(node) not in self.done and (node.form is not Form.CONSTANT or node is root):
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            if id(node) in self.done:
+                stack.pop()
+                continue
+            waiting = [a for a in node.args if a.form is not Form.CONSTANT and id(a) not in self.done]
+            if waiting:
+                stack += reversed(waiting)
+            else:
                 self.done[id(node)] = node, self._one(node)
         return self.done[id(root)][1]
+
+    def difference(self, left: Expression, right: Expression) -> Affine:
+        """left - right."""
+        return total(left.size, [self.read(left), self.read(right).scaled(-1.0)])
 
     def column(self, name: str, variable: Variable) -> Column:
         lower, upper = (None if side is None else self.read(side) for side in variable.box)
@@ -192,21 +206,30 @@ class _Reader:
         if node.form is Form.CONSTANT:
             return Affine(node.size, {} if _is_zero(node) else {ONE: ((self._column(node),),)})
         assert node.atom is not None
-        if node.atom.name in ("multiply", "matmul"):
+        name = node.atom.name
+        if name in ("multiply", "matmul"):
             left, right = node.args
             on_left = left.form is Form.CONSTANT
             coefficient, argument = (left, right) if on_left else (right, left)
-            elementwise = node.atom.name == "multiply"
-            factor = self._multiply(coefficient) if elementwise else self._matmul(coefficient, argument, on_left)
-            return self._argument(argument).times(factor)
-        matrices = MATRICES[node.atom.name](node)
-        parts = [self._argument(a).times(matrix) for a, matrix in zip(node.args, matrices, strict=True)]
-        return total(node.size, parts)
+            if name == "matmul":
+                return self._argument(argument).times(self._matmul(coefficient, argument, on_left))
+            return self._multiplied(coefficient, self._argument(argument))
+        if name == "add":
+            return total(node.size, [self._argument(a) for a in node.args])
+        if name == "negate":
+            return self._argument(node.args[0]).scaled(-1.0)
+        if name == "reshape":
+            return self._argument(node.args[0])
+        matrices = MATRICES[name](node)
+        return total(node.size, [self._argument(a).times(matrix) for a, matrix in zip(node.args, matrices, strict=True)])
 
-    def _multiply(self, coefficient: Expression) -> Factor:
-        if isinstance(coefficient, Constant):
-            return scaling(coefficient.value.reshape(-1))
-        return diagonal(*self._flat(coefficient))
+    def _multiplied(self, coefficient: Expression, argument: Affine) -> Affine:
+        if not isinstance(coefficient, Constant):
+            return argument.times(diagonal(*self._flat(coefficient)))
+        values = coefficient.value.reshape(-1)
+        if len(values) and values[0] and (values == values[0]).all():
+            return argument.scaled(float(values[0]))
+        return argument.times(scaling(values))
 
     def _matmul(self, coefficient: Expression, argument: Expression, on_left: bool) -> Factor:
         """The matrix of X -> P @ X, or X -> X @ P, on entries in C order; found by following every product P_ij X_jk."""
@@ -226,7 +249,7 @@ class _Reader:
         if isinstance(coefficient, Constant):
             value = coefficient.value.reshape(-1)[entry]
             kept = value != 0
-            return fixed(sparse.csr_array((value[kept], (row[kept], column[kept])), shape=shape))
+            return by_entries(row[kept], column[kept], value[kept], shape)
         slot, source, weight = self._flat(coefficient)
         return Entries(slot, row, column, source[entry], weight[entry], shape)
 
@@ -245,7 +268,8 @@ class _Reader:
             return fixed((P.sparse + P.sparse.T) / 2)
         if isinstance(P, Constant):
             symmetric = np.broadcast_to((P.value + np.swapaxes(P.value, -1, -2)) / 2, (count, n, n))
-            return fixed(sparse.block_diag(list(symmetric)) if count else sparse.csr_array((0, 0)))
+            vector, rows, cols = symmetric.nonzero()
+            return by_entries(vector * n + rows, vector * n + cols, symmetric[vector, rows, cols], (size, size))
         slot, source, weight = self._flat(P)
         entry = np.broadcast_to(np.arange(P.size).reshape(P.shape), (count, n, n)).reshape(-1)
         vector, within = np.divmod(np.arange(count * n * n), n * n)
@@ -272,14 +296,8 @@ def _constant_product(coefficient: Constant, shape: Shape, on_left: bool) -> Fix
     array = coefficient.value if coefficient.sparse is None else coefficient.sparse
     P = fixed(array if coefficient.ndim == 2 else array[None, :] if on_left else array[:, None])
     if not on_left:
-        return _repeated(P.T, math.prod(shape[:-1]), 1)
-    return _repeated(P, math.prod(shape[:-2]), shape[-1] if len(shape) > 1 else 1)
-
-
-def _repeated(P: Fixed, before: int, after: int) -> Fixed:
-    """I ⊗ P ⊗ I, with identities of these sizes."""
-    matrix = P.matrix if after == 1 else sparse.kron(P.matrix, sparse.eye_array(after))
-    return Fixed(sparse.csr_array(matrix if before == 1 else sparse.kron(sparse.eye_array(before), matrix)))
+        return Fixed(repeated(P.T.matrix, math.prod(shape[:-1]), 1))
+    return Fixed(repeated(P.matrix, math.prod(shape[:-2]), shape[-1] if len(shape) > 1 else 1))
 
 
 def _is_zero(node: Expression) -> bool:

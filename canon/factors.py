@@ -14,41 +14,39 @@ offset, which is the coefficient of the pseudo-variable ``ONE``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import sparse
 
-Index = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from .sparse import Floats as Floats
+from .sparse import Index as Index
+from .sparse import Matrix, gathered, of_dense, of_scipy, summed
+
 ONE = ""  # the key of the offset column; no variable has an empty key
 
 
-@dataclass(frozen=True, eq=False)
 class Fixed:
-    """A constant sparse matrix."""
+    """A constant sparse matrix, ours or SciPy's."""
 
-    matrix: sparse.csr_array
+    __slots__ = ("matrix", "shape")
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        rows, cols = self.matrix.shape
-        return rows, cols
+    def __init__(self, matrix: Matrix | Any) -> None:
+        self.matrix = matrix if isinstance(matrix, Matrix) else of_scipy(matrix)
+        self.shape = self.matrix.shape
 
     @property
     def T(self) -> Fixed:
-        return Fixed(self.matrix.T.tocsr())
+        return Fixed(self.matrix.T)
 
-    @cached_property
+    @property
     def identity(self) -> bool:
-        M = self.matrix
-        n, m = M.shape
-        return n == m == M.nnz and bool(
-            (M.data == 1).all() and (M.indices == np.arange(n)).all() and (np.diff(M.indptr) == 1).all()
-        )
+        return self.matrix.identity
+
+    def scaled(self, factor: float) -> Fixed:
+        return self if factor == 1 else Fixed(self.matrix.scaled(factor))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +70,13 @@ class Entries:
         n, m = self.shape
         return n == m == len(self.rows) and np.array_equal(self.rows, self.cols) and np.array_equal(self.rows, np.arange(n))
 
+    @cached_property
+    def whole(self) -> bool:
+        """Whether every row has exactly one entry, in order."""
+        return len(self.rows) == self.shape[0] and bool((self.rows == np.arange(len(self.rows))).all())
+
     def scaled(self, factor: float) -> Entries:
-        return Entries(self.slot, self.rows, self.cols, self.source, self.weight * factor, self.shape)
+        return self if factor == 1 else Entries(self.slot, self.rows, self.cols, self.source, self.weight * factor, self.shape)
 
 
 Factor = Fixed | Entries
@@ -89,25 +92,39 @@ class Affine:
 
     def times(self, left: Factor) -> Affine:
         """left @ self."""
-        terms = {key: tuple(multiplied(left, term) for term in some) for key, some in self.terms.items()}
+        if isinstance(left, Fixed) and left.identity:
+            return self
+        terms = {key: tuple([multiplied(left, term) for term in some]) for key, some in self.terms.items()}
         return Affine(left.shape[0], {key: added(some) for key, some in terms.items()})
 
+    def scaled(self, factor: float) -> Affine:
+        """factor * self."""
+        scaled = {key: tuple([(term[0].scaled(factor), *term[1:]) for term in some]) for key, some in self.terms.items()}
+        return Affine(self.rows, scaled)
 
-def total(rows: int, parts: list[Affine]) -> Affine:
+
+def total(rows: int, parts: Sequence[Affine]) -> Affine:
     """The sum of affine values of equal length."""
     terms: dict[str, tuple[Term, ...]] = {}
+    several = set()
     for part in parts:
         for key, some in part.terms.items():
-            terms[key] = terms.get(key, ()) + some
-    return Affine(rows, {key: added(some) for key, some in terms.items()})
+            if key in terms:
+                terms[key] += some
+                several.add(key)
+            else:
+                terms[key] = some
+    return Affine(rows, {key: added(some) if key in several else some for key, some in terms.items()})
 
 
 def added(terms: tuple[Term, ...]) -> tuple[Term, ...]:
     """Constant terms summed into one; others kept."""
+    if len(terms) < 2:
+        return terms
     fixed = [term[0].matrix for term in terms if len(term) == 1 and isinstance(term[0], Fixed)]
     if len(fixed) < 2:
         return terms
-    merged: Term = (Fixed(sum(fixed[1:], start=fixed[0])),)
+    merged: Term = (Fixed(summed(fixed)),)
     return (merged, *(term for term in terms if len(term) > 1 or isinstance(term[0], Entries)))
 
 
@@ -146,49 +163,54 @@ def merge(left: Factor, right: Factor) -> Factor | None:
 
 def _fixed_entries(left: Fixed, right: Entries) -> Entries | None:
     """Entry (i, j) of left @ right is left[i, r] right[r, j] if a single r contributes."""
-    columns = left.matrix.tocsc()
-    first, count = columns.indptr[right.rows], np.diff(columns.indptr)[right.rows]
-    owner = np.repeat(np.arange(len(right.rows)), count)
-    place = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first, count)
-    rows, cols = columns.indices[place].astype(np.int64), right.cols[owner]
-    shape = left.shape[0], right.shape[1]
-    single = np.diff(left.matrix.indptr).max(initial=0) <= 1  # then every row of the product is a row of ``right``
-    if not single and len(np.unique(rows * shape[1] + cols)) < len(rows):
+    M, shape = left.matrix, (left.shape[0], right.shape[1])
+    if right.whole:
+        if right.shape[1] == 1 and not M.single:
+            return None
+        rows, cols, data, owner = M.rows, right.cols[M.cols], M.data, M.cols
+    else:
+        columns = M.T
+        first = columns.indptr[right.rows]
+        count = columns.indptr[right.rows + 1] - first
+        end = count.cumsum()
+        owner = np.arange(len(right.rows)).repeat(count)
+        place = np.arange(len(owner)) + (first - end + count)[owner]
+        rows, cols, data = columns.cols[place], right.cols[owner], columns.data[place]
+    # Where no row of ``left`` has two entries, every row of the product is a row of ``right``.
+    if not M.single and len(np.unique(rows * shape[1] + cols)) < len(rows):
         return None
-    return Entries(right.slot, rows, cols, right.source[owner], right.weight[owner] * columns.data[place], shape)
+    return Entries(right.slot, rows, cols, right.source[owner], right.weight[owner] * data, shape)
 
 
 def fixed(matrix: object) -> Fixed:
-    """A constant factor from anything scipy can read; vectors become columns."""
-    if not isinstance(matrix, np.ndarray):
-        return Fixed(sparse.csr_array(matrix))
-    array = matrix[:, None] if matrix.ndim == 1 else matrix
-    rows, cols = np.nonzero(array)
-    return Fixed(by_rows(rows, cols, array[rows, cols], array.shape))
+    """A constant factor from anything SciPy can read; vectors become columns."""
+    return Fixed(of_dense(matrix) if isinstance(matrix, np.ndarray) else of_scipy(matrix))
 
 
 def selection(source: Index, size: int) -> Fixed:
     """The matrix S with (S v)_i = v[source_i], or 0 where source_i is -1."""
-    kept = np.flatnonzero(source >= 0)
-    return Fixed(by_rows(kept, source[kept], np.ones(len(kept)), (len(source), size)))
+    shape = len(source), size
+    if len(source) and source.min() < 0:
+        kept = (source >= 0).nonzero()[0]
+        return Fixed(Matrix(kept, source[kept], np.ones(len(kept)), shape, True))
+    return Fixed(Matrix(np.arange(len(source)), source, np.ones(len(source)), shape, True))
 
 
 def scaling(values: Floats) -> Fixed:
     """diag(values)."""
-    at = np.flatnonzero(values)
-    return Fixed(by_rows(at, at, values[at], (len(values), len(values))))
+    at = values.nonzero()[0]
+    return Fixed(Matrix(at, at, values[at], (len(values), len(values)), True))
 
 
-def by_rows(rows: Index, cols: Index, data: Floats, shape: tuple[int, int]) -> sparse.csr_array:
-    """A matrix of entries that are sorted by rows, each position once: what SciPy would find out again, at some cost."""
-    ends = np.searchsorted(rows, np.arange(shape[0] + 1))
-    return sparse.csr_array((data, cols, ends), shape=shape)
+def by_entries(rows: Index, cols: Index, data: Floats, shape: tuple[int, int]) -> Fixed:
+    """A matrix of entries in any order; those of one position are summed."""
+    return Fixed(gathered(rows, cols, data, shape))
 
 
 @lru_cache(maxsize=64)  # sums ask for the same ones again and again
 def identity(size: int) -> Fixed:
-    at = np.arange(size + 1)
-    return Fixed(sparse.csr_array((np.ones(size), at[:-1], at), shape=(size, size)))
+    at = np.arange(size)
+    return Fixed(Matrix(at, at, np.ones(size), (size, size), True))
 
 
 def diagonal(slot: int, source: Index, weight: Floats) -> Entries:

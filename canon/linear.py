@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy import sparse
 
 from ..dsl.expression import Expression
-from .factors import Fixed, Index, by_rows, identity, selection
+from .factors import Fixed, identity, selection
+from .sparse import Index, Matrix, repeated
 
 
 def positions(node: Expression) -> Index:
@@ -28,15 +28,17 @@ def _add(node: Expression) -> list[Fixed]:
 
 
 def _negate(node: Expression) -> list[Fixed]:
-    return [Fixed(-identity(node.size).matrix)]
+    return [identity(node.size).scaled(-1.0)]
 
 
 def _sum(node: Expression) -> list[Fixed]:
-    shape = node.args[0].shape
+    shape, size = node.args[0].shape, node.args[0].size
+    if node.size == 1:
+        return [Fixed(Matrix(np.zeros(size, dtype=np.int64), np.arange(size), np.ones(size), (1, size)))]
     kept = tuple(1 if node.data["axis"] is None or i in node.data["axis"] else size for i, size in enumerate(shape))
     row = np.broadcast_to(np.arange(node.size).reshape(kept), shape).reshape(-1)
-    order, size = np.argsort(row, kind="stable"), node.args[0].size
-    return [Fixed(by_rows(row[order], order, np.ones(size), (node.size, size)))]
+    order = np.argsort(row, kind="stable")
+    return [Fixed(Matrix(row[order], order, np.ones(size), (node.size, size)))]
 
 
 def _concatenate(node: Expression) -> list[Fixed]:
@@ -49,8 +51,8 @@ def _concatenate(node: Expression) -> list[Fixed]:
 def _cumsum(node: Expression) -> list[Fixed]:
     axis, shape = node.data["axis"], node.shape
     before, size, after = int(np.prod(shape[:axis])), shape[axis], int(np.prod(shape[axis + 1 :]))
-    lower = sparse.csr_array(np.tri(size))
-    return [Fixed(sparse.csr_array(sparse.kron(sparse.kron(sparse.eye_array(before), lower), sparse.eye_array(after))))]
+    rows, cols = np.tril_indices(size)
+    return [Fixed(repeated(Matrix(rows, cols, np.ones(len(rows)), (size, size)), before, after))]
 
 
 MATRICES: dict[str, Callable[[Expression], list[Fixed]]] = {

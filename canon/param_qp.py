@@ -8,20 +8,23 @@ It holds no expression, pickles, prints, and compares by value through ``digest`
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from ..dsl.atoms import Shape
 from ..dsl.diagnostics import InternalError
 from ..dsl.keys import Frozen
+from ..dsl.later import Text
 from ..dsl.sign import Attributes
 from .blocks import Block, Gram
+from .factors import Fixed
 from .program import Program
+from .sparse import Matrix
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Retrieved:
 
     @cached_property
     def size(self) -> int:
-        return int(np.prod(self.shape)) if self.source is None else int(self.source.array.max(initial=-1)) + 1
+        return math.prod(self.shape) if self.source is None else int(self.source.array.max(initial=-1)) + 1
 
 
 @dataclass(frozen=True)
@@ -99,14 +102,19 @@ class Gates:
 class Multiplier:
     """A user's constraint: its multiplier is weight * [y; z; z_lb; z_ub][source], or zero where ``source`` is empty.
 
-    ``text`` is the constraint, printed.
+    ``said`` is the constraint, printed.
     """
 
     name: str
     shape: Shape
     source: Frozen
     weight: Frozen
-    text: str
+    said: Text
+
+    @property
+    def text(self) -> str:
+        """The constraint, printed."""
+        return str(self.said)
 
 
 NAMED = 12  # inputs and variables that a repr names
@@ -161,20 +169,32 @@ class ParamQP:
     @cached_property
     def digest(self) -> str:
         """A hash of the content: equal problems have equal digests."""
-        state = hashlib.sha256()
-        for part in _flat(self):
-            state.update(part)
-        return state.hexdigest()
+        found: list[bytes] = []
+        _flat(self, found)
+        return hashlib.sha256(b"".join(found)).hexdigest()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ParamQP) and self.digest == other.digest
+        return self is other or (isinstance(other, ParamQP) and hash(self) == hash(other) and self.digest == other.digest)
+
+    @cached_property
+    def _hash(self) -> int:
+        """Of the outline alone: the content is looked at only where two outlines are the same."""
+        inputs = tuple([(item.name, item.shape) for item in self.inputs])
+        steps = tuple([(step.op, step.args, step.shape) for step in self.program.steps])
+        entries = tuple([(block.constant.nnz, len(block.entries), len(block.products)) for block in self.blocks.values()])
+        return hash((self.n, self.m, self.k, self.sign, inputs, steps, entries))
 
     def __hash__(self) -> int:
-        return hash(self.digest)
+        return self._hash
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the hash: those of strings differ between processes."""
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}
 
     def verify(self, stage: str) -> None:
         """Blocks have the sizes of the problem and read existing slots; multipliers point at existing rows."""
         n, m, k = self.n, self.m, self.k
+        sizes = self.program.sizes
         wanted = {"Q": (n, n), "p": (n, 1), "G": (m, n), "h": (m, 1), "A": (k, n), "b": (k, 1), "lb": (n, 1), "ub": (n, 1)}
         for name, block in self.blocks.items():
             if block.shape != wanted.get(name, (1, 1)):
@@ -182,14 +202,15 @@ class ParamQP:
             if any(slot >= len(self.program.steps) for slot in block.slots):
                 raise InternalError(f"{stage}: {name} reads a slot that does not exist\n{self}")
             for entries in block.entries:
-                if entries.source.max(initial=-1) >= self.program.sizes[entries.slot]:
+                if entries.source.max(initial=-1) >= sizes[entries.slot]:
                     raise InternalError(f"{stage}: {name} reads beyond slot {entries.slot}\n{self}")
         for name, block in self.gates.blocks.items():
             if block.shape != (wanted[name][0], 1) or any(slot >= len(self.program.steps) for slot in block.slots):
                 raise InternalError(f"{stage}: the gate of {name} does not fit\n{self}")
-        for multiplier in self.multipliers:
-            if multiplier.source.array.max(initial=-1) >= k + m + 2 * n:
-                raise InternalError(f"{stage}: the multiplier of {multiplier.name} does not exist\n{self}")
+        last = k + m + 2 * n - 1
+        if self.multipliers and np.concatenate([multiplier.source.array for multiplier in self.multipliers]).max(initial=-1) > last:
+            lost = next(one.name for one in self.multipliers if one.source.array.max(initial=-1) > last)
+            raise InternalError(f"{stage}: the multiplier of {lost} does not exist\n{self}")
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{i.name}{i.shape}" for i in self.inputs[:NAMED]) + (", ..." if len(self.inputs) > NAMED else "")
@@ -223,17 +244,29 @@ class ParamQP:
         return ", ".join(parts) or "nothing"
 
 
-def _flat(value: Any) -> list[bytes]:
-    """The content of nested dataclasses, tuples and arrays as bytes, with their kinds so that nothing collides."""
-    if isinstance(value, Frozen):
-        value = value.array
-    if sparse.issparse(value):
-        return [b"sparse", *(part for a in (value.indptr, value.indices, value.data) for part in _flat(np.asarray(a)))]
-    if isinstance(value, np.ndarray):
-        return [b"array", str((value.dtype.kind, value.shape)).encode(), np.ascontiguousarray(value).tobytes()]
-    if is_dataclass(value) and not isinstance(value, type):
-        inner = [part for field in fields(value) for part in _flat(getattr(value, field.name))]
-        return [b"(", type(value).__name__.encode(), *inner, b")"]
+@lru_cache(maxsize=64)
+def _fields(kind: type) -> tuple[str, ...] | None:
+    """Names of the fields of a dataclass, None for other types."""
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else None
+
+
+def _flat(value: Any, found: list[bytes]) -> None:
+    """Add the content of nested dataclasses, tuples and arrays as bytes, with their kinds so that nothing collides."""
+    if isinstance(value, Frozen | Fixed):
+        value = value.array if isinstance(value, Frozen) else value.matrix
     if isinstance(value, tuple | list):
-        return [b"[", *(part for item in value for part in _flat(item)), b"]"]
-    return [b"=", repr(value).encode(), b";"]
+        found.append(b"[%d" % len(value))
+        for item in value:
+            _flat(item, found)
+    elif isinstance(value, np.ndarray):
+        found += [repr((value.dtype.kind, value.shape)).encode(), np.ascontiguousarray(value).tobytes()]
+    elif isinstance(value, Matrix):
+        found.append(repr(value.shape).encode())
+        for array in (value.rows, value.cols, value.data):
+            _flat(array, found)
+    elif (names := _fields(value.__class__)) is not None:
+        found.append(type(value).__name__.encode())
+        for name in names:
+            _flat(getattr(value, name), found)
+    else:
+        found += [b"=", repr(value).encode(), b";"]

@@ -9,6 +9,7 @@ atoms, a closed list, so a program holds no expression, compares by value, pickl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +73,7 @@ class Program:
     @property
     def sizes(self) -> tuple[int, ...]:
         """Number of entries of every slot."""
-        return tuple(int(np.prod(step.shape)) for step in self.steps)
+        return tuple([math.prod(step.shape) for step in self.steps])
 
     def text(self, slot: int) -> str:
         """A slot as an expression of its inputs."""

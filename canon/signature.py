@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..dsl.expression import Constant, Expression
+from ..dsl.later import Text
 from ..dsl.leaves import Parameter, Variable
 from ..dsl.problem import Problem
 from ..dsl.walk import postorder
-from .param_qp import ParamQP
+from .param_qp import Assumption, Multiplier, ParamQP
 from .program import Program, Step
 
 SMALL = 64  # bytes of a constant that stand for themselves
@@ -84,8 +85,8 @@ def signature(problem: Problem) -> Signature:
     return Signature(structure, tuple(functions.items()))
 
 
-def renamed(qp: ParamQP, before: Names, after: Names, texts: Mapping[str, str]) -> ParamQP:
-    """The canonical form of a problem of the same structure. ``texts``: its printed constraints by name."""
+def renamed(qp: ParamQP, before: Names, after: Names, said: Callable[[str], Text]) -> ParamQP:
+    """The canonical form of a problem of the same structure. ``said`` prints the constraint of a name."""
     variables, parameters, constraints = (
         dict(zip(old, new, strict=True))
         for old, new in (
@@ -96,9 +97,13 @@ def renamed(qp: ParamQP, before: Names, after: Names, texts: Mapping[str, str]) 
     )
     program = Program(tuple(_step(step, parameters) for step in qp.program.steps), qp.program.outputs)
 
-    def of_rows(item: Any) -> Any:
+    def of_rows(item: Multiplier) -> Multiplier:
         name = constraints[item.name]
-        return replace(item, name=name, text=texts[name])
+        return replace(item, name=name, said=said(name))
+
+    def of_data(fact: Assumption) -> Assumption:
+        name = constraints[fact.name]
+        return replace(fact, name=name, text=str(said(name)))
 
     return replace(
         qp,
@@ -107,7 +112,7 @@ def renamed(qp: ParamQP, before: Names, after: Names, texts: Mapping[str, str]) 
         checks=tuple(replace(check, text=program.text(check.slot)) for check in qp.checks),
         variables=tuple(replace(variable, name=variables[variable.name]) for variable in qp.variables),
         multipliers=tuple(map(of_rows, qp.multipliers)),
-        assumptions=tuple(map(of_rows, qp.assumptions)),
+        assumptions=tuple(map(of_data, qp.assumptions)),
     )
 
 

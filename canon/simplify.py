@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from ..dsl.keys import Frozen
 from .blocks import Block
-from .factors import Floats, Index, by_rows, fixed, selection
+from .factors import fixed, selection
 from .param_qp import Gates, Multiplier, ParamQP
+from .sparse import Floats, Index, Matrix, summed
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,16 @@ class _Side:
 
 def simplify(problem: ParamQP) -> ParamQP:
     """Move single-variable rows into lb and ub."""
-    lower, upper = _side(problem, -1), _side(problem, 1)
-    moved = np.concatenate([lower.rows, upper.rows])
-    kept = np.setdiff1d(np.arange(problem.m), moved)
+    single = _single(problem.G)
+    lower, upper = _side(problem, single, -1), _side(problem, single, 1)
+    stays = np.ones(problem.m, dtype=bool)
+    stays[lower.rows] = stays[upper.rows] = False
+    kept = stays.nonzero()[0]
     keep = selection(kept, problem.m).matrix
     gate = problem.gates.G
     gates = problem.gates
     if gate is not None:
-        always = Block(sparse.csr_array(np.ones((problem.n, 1))))
+        always = Block(fixed(np.ones(problem.n)).matrix)
         lb, ub = (_open(_bound(gate, replace(side, a=np.ones(len(side.a))), always)) for side in (lower, upper))
         gates = Gates(_open(gate.times(keep)), gates.A, lb, ub)
     return replace(
@@ -52,11 +54,11 @@ def simplify(problem: ParamQP) -> ParamQP:
         lb=_bound(problem.h, lower, problem.lb or _nothing(problem.n, -np.inf)),
         ub=_bound(problem.h, upper, problem.ub or _nothing(problem.n, np.inf)),
         gates=gates,
-        multipliers=tuple(_home(multiplier, problem, kept, lower, upper) for multiplier in problem.multipliers),
+        multipliers=_home(problem, kept, lower, upper) if len(kept) < problem.m else problem.multipliers,
     )
 
 
-def _home(multiplier: Multiplier, problem: ParamQP, kept: Index, lower: _Side, upper: _Side) -> Multiplier:
+def _home(problem: ParamQP, kept: Index, lower: _Side, upper: _Side) -> tuple[Multiplier, ...]:
     """Where each entry of [y; z] went in [y; z; z_lb; z_ub], and by what it is to be multiplied."""
     n, m, k = problem.n, problem.m, problem.k
     place, weight = np.zeros(k + m, dtype=np.int64), np.ones(k + m)
@@ -65,16 +67,27 @@ def _home(multiplier: Multiplier, problem: ParamQP, kept: Index, lower: _Side, u
     for side, first in ((lower, k + len(kept)), (upper, k + len(kept) + n)):
         place[k + side.rows] = first + side.variables
         weight[k + side.rows] = 1 / np.abs(side.a)
-    source = multiplier.source.array
-    return replace(multiplier, source=Frozen(place[source]), weight=Frozen(multiplier.weight.array * weight[source]))
+
+    def moved(multiplier: Multiplier) -> Multiplier:
+        source = multiplier.source.array
+        held = Frozen(place[source]), Frozen(multiplier.weight.array * weight[source])
+        return Multiplier(multiplier.name, multiplier.shape, *held, multiplier.said)
+
+    return tuple([moved(multiplier) for multiplier in problem.multipliers])
 
 
-def _side(problem: ParamQP, direction: int) -> _Side:
-    """The first row of each variable that bounds it in this direction."""
+def _single(G: Block) -> Index:
+    """Rows of a single entry, which no parameter changes."""
+    M = G.constant
+    return np.flatnonzero((M.indptr[1:] - M.indptr[:-1] == 1) & ~_parametric_rows(G))
+
+
+def _side(problem: ParamQP, rows: Index, direction: int) -> _Side:
+    """The first row of each variable that bounds it in this direction; ``rows`` are those of a single entry."""
+    if not len(rows):
+        return _Side(rows, rows, np.zeros(0))
     G = problem.G.constant
-    single = (np.diff(G.indptr) == 1) & ~_parametric_rows(problem.G)
-    rows = np.flatnonzero(single)
-    variables, a = G.indices[G.indptr[rows]].astype(np.int64), G.data[G.indptr[rows]]
+    variables, a = G.cols[G.indptr[rows]], G.data[G.indptr[rows]]
     block = problem.lb if direction < 0 else problem.ub
     declared = np.full(problem.n, direction * np.inf) if block is None else _constant_entries(block, np.arange(problem.n))
     # A row weaker than the declared bound stays a row: the box already holds the stronger one.
@@ -109,10 +122,12 @@ def _bound(h: Block, side: _Side, declared: Block) -> Block | None:
     if not len(side.rows):
         return None if declared.fixed and np.isinf(declared.constant.toarray()).all() else declared
     n = declared.shape[0]
-    rest = np.setdiff1d(np.arange(n), side.variables)
-    own = declared.times(by_rows(rest, rest, np.ones(len(rest)), (n, n)))
-    placed = h.times(sparse.csr_array((1 / side.a, (side.variables, side.rows)), shape=(n, h.shape[0])))
-    return Block(sparse.csr_array(own.constant + placed.constant), own.entries + placed.entries, own.products + placed.products)
+    free = np.ones(n, dtype=bool)
+    free[side.variables] = False
+    rest = free.nonzero()[0]
+    own = declared.times(Matrix(rest, rest, np.ones(len(rest)), (n, n), True))
+    placed = h.times(Matrix(side.variables, side.rows, 1 / side.a, (n, h.shape[0]), True))
+    return Block(summed([own.constant, placed.constant]), own.entries + placed.entries, own.products + placed.products)
 
 
 def _nothing(n: int, absent: float) -> Block:

@@ -21,14 +21,14 @@ from ..dsl.leaves import Variable
 from ..dsl.soft import Soft
 
 
-def soften(soft: Soft, fresh: Callable[..., Variable]) -> tuple[Expression, Expression | None]:
-    """The price, and the row that is to be <= 0, if there is one. ``fresh(stem, shape, nonneg)`` makes a variable."""
+def soften(soft: Soft, fresh: Callable[..., Variable]) -> tuple[Expression, tuple[Expression, Expression] | None]:
+    """The price, and what is to be <= what, if anything is. ``fresh(stem, shape, nonneg)`` makes a variable."""
     r, w, squared = soft.residual, soft.gated, soft.penalty == "l2"
     if squared and soft.op == "==":
         return _dot(w, apply("square", r)), None
     s = fresh("slack", soft.shape, nonneg=not squared)
     amount = apply("square", s) if squared else s
-    return _dot(w, 2 * s - r if soft.op == "==" else amount), r - s
+    return _dot(w, 2 * s - r if soft.op == "==" else amount), (r, s)
 
 
 def shift(constraint: Constraint) -> Expression | None:

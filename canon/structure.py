@@ -23,6 +23,7 @@ from .blocks import Block, Gram
 from .factors import Factor, Fixed, Index, Term
 from .param_qp import ParamQP, Retrieved
 from .program import Program
+from .sparse import Matrix
 
 Names = tuple[str, ...]
 NUMERIC = 1000  # up to this size the rank of a constant matrix is computed, beyond it that of its pattern
@@ -185,12 +186,12 @@ def _factor_rank(factor: Factor) -> int:
     return _rank(factor.matrix, constant=True) if isinstance(factor, Fixed) else _rank(_factor(factor, ()).every)
 
 
-def _rank(matrix: sparse.csr_array, constant: bool = False) -> int:
+def _rank(matrix: Matrix | sparse.csr_array, constant: bool = False) -> int:
     if not matrix.nnz:
         return 0
     if constant and max(matrix.shape) <= NUMERIC:
         return int(np.linalg.matrix_rank(matrix.toarray()))
-    return int(csgraph.structural_rank(sparse.csr_matrix(matrix)))
+    return int(csgraph.structural_rank(sparse.csr_matrix(_mask(matrix))))
 
 
 def _places(mask: sparse.csr_array) -> Index:
@@ -199,8 +200,8 @@ def _places(mask: sparse.csr_array) -> Index:
     return np.sort(coo.row.astype(np.int64) * mask.shape[1] + coo.col)
 
 
-def _mask(matrix: sparse.csr_array) -> sparse.csr_array:
-    mask = sparse.csr_array(matrix).astype(bool)
+def _mask(matrix: Matrix | sparse.csr_array) -> sparse.csr_array:
+    mask = sparse.csr_array(matrix.csr if isinstance(matrix, Matrix) else matrix).astype(bool)
     mask.eliminate_zeros()
     mask.sum_duplicates()
     return mask

@@ -13,23 +13,23 @@ Routes of a weighted square, W = diag(weight) or weight * P:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy import sparse
 
 from ..dsl.atoms import Shape
 from ..dsl.keys import Frozen
+from ..dsl.later import Text
 from ..dsl.leaves import Parameter
 from ..dsl.problem import Problem
 from .blocks import Block, BlockBuilder, Gram
 from .extract import Column, Extracted, Quadratic, Row
-from .factors import ONE, Affine, Entries, Factor, Fixed, Term, chain, fixed, identity, scaling, transposed
+from .factors import ONE, Affine, Entries, Factor, Fixed, Term, chain, fixed, identity, scaling, selection, transposed
 from .param_qp import Assumption, Check, Gates, Input, Multiplier, ParamQP, Retrieved
 
 
-def stuff(extracted: Extracted, problem: Problem, texts: Mapping[str, str]) -> ParamQP:
-    """Number columns and rows and fill the blocks. ``texts`` are the printed constraints by name."""
+def stuff(extracted: Extracted, problem: Problem, said: Callable[[str], Text]) -> ParamQP:
+    """Number columns and rows and fill the blocks. ``said`` prints the constraint of a name."""
     ends = np.cumsum([0, *(column.size for column in extracted.columns)])
     starts = {column.key: int(start) for column, start in zip(extracted.columns, ends, strict=False)}
     n = int(ends[-1])
@@ -57,7 +57,7 @@ def stuff(extracted: Extracted, problem: Problem, texts: Mapping[str, str]) -> P
     G, h = _rows(extracted.inequalities, starts, n)
     A, b = _rows(extracted.equalities, starts, n)
     k = b.shape[0]
-    homes = _home(extracted.equalities, 0, texts) | _home(extracted.inequalities, k, texts)
+    homes = _home(extracted.equalities, 0, said) | _home(extracted.inequalities, k, said)
     retrieved = [
         Retrieved(c.name, c.shape, starts[c.key], None if c.source is None else Frozen(c.source)) for c in extracted.columns
     ]
@@ -77,27 +77,27 @@ def stuff(extracted: Extracted, problem: Problem, texts: Mapping[str, str]) -> P
         tuple(grams),
         problem.objective.sign,
         tuple(v for v in retrieved if v.name in problem.variables),
-        tuple(homes.get(name) or _nowhere(name, c.shape, texts[name]) for name, c in problem.constraints.items()),
-        tuple(Assumption(f.name, f.op, f.left, f.right, f.active, texts[f.name]) for f in extracted.facts),
+        tuple(homes.get(name) or _nowhere(name, c.shape, said(name)) for name, c in problem.constraints.items()),
+        tuple(Assumption(f.name, f.op, f.left, f.right, f.active, str(said(f.name))) for f in extracted.facts),
         Gates(_gate(extracted.inequalities), _gate(extracted.equalities)),
         tuple(v for v in retrieved if v.name not in problem.variables),
     )
 
 
-def _home(rows: Sequence[Row], first: int, texts: Mapping[str, str]) -> dict[str, Multiplier]:
+def _home(rows: Sequence[Row], first: int, said: Callable[[str], Text]) -> dict[str, Multiplier]:
     """Named row blocks and where their multipliers stand in [y; z]."""
     found = {}
     for row in rows:
         if row.name is not None:
             source = np.arange(first, first + row.affine.rows)
-            found[row.name] = Multiplier(row.name, row.shape, Frozen(source), Frozen(np.ones(len(source))), texts[row.name])
+            found[row.name] = Multiplier(row.name, row.shape, Frozen(source), Frozen(np.ones(len(source))), said(row.name))
         first += row.affine.rows
     return found
 
 
-def _nowhere(name: str, shape: Shape, text: str) -> Multiplier:
+def _nowhere(name: str, shape: Shape, said: Text) -> Multiplier:
     """A constraint that became no row: a fact about data, or a price alone."""
-    return Multiplier(name, shape, Frozen(np.zeros(0, dtype=np.int64)), Frozen(np.zeros(0)), text)
+    return Multiplier(name, shape, Frozen(np.zeros(0, dtype=np.int64)), Frozen(np.zeros(0)), said)
 
 
 def _default(leaf: Parameter) -> Frozen | None:
@@ -195,7 +195,7 @@ def _gram(quadratic: Quadratic, starts: Mapping[str, int], n: int) -> Gram:
     ((terms),) = quadratic.weight.terms.values()
     number, size = terms[0][-1].shape[1], quadratic.E.rows
     rows = size if number > 1 else 1  # of several vectors each weight serves all entries of its own
-    spread = fixed(sparse.kron(sparse.eye_array(number), np.ones((rows // number, 1)))) if number > 1 else identity(1)
+    spread = selection(np.arange(number).repeat(rows // number), number) if number > 1 else identity(1)
     weight = BlockBuilder(rows, 1)
     for term in terms:
         weight.add(chain(spread, *transposed(term)))

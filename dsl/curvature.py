@@ -21,10 +21,10 @@ class Curvature:
     concave: bool
 
     def __neg__(self) -> Curvature:
-        return Curvature(self.concave, self.convex)
+        return CURVATURES[self.concave, self.convex]
 
     def __and__(self, other: Curvature) -> Curvature:
-        return Curvature(self.convex and other.convex, self.concave and other.concave)
+        return CURVATURES[self.convex and other.convex, self.concave and other.concave]
 
     @property
     def affine(self) -> bool:
@@ -38,8 +38,8 @@ class Curvature:
         return {(1, 1): "affine", (1, 0): "convex", (0, 1): "concave", (0, 0): "unknown"}[self.convex, self.concave]
 
 
-AFFINE, CONVEX, CONCAVE = Curvature(True, True), Curvature(True, False), Curvature(False, True)
-UNKNOWN = Curvature(False, False)
+CURVATURES = {(convex, concave): Curvature(convex, concave) for convex in (False, True) for concave in (False, True)}
+AFFINE, CONVEX, CONCAVE, UNKNOWN = (CURVATURES[two] for two in ((True, True), (True, False), (False, True), (False, False)))
 
 
 class Form(IntEnum):

@@ -296,15 +296,17 @@ class Constant(Expression):
 
 def apply(name: str, *arguments: Any, **data: Any) -> Expression:
     """The node of atom ``name``; folded to a Constant when every argument is one."""
-    atom, args = ATOMS[name], tuple(wrap(argument) for argument in arguments)
+    atom, args = ATOMS[name], tuple([wrap(argument) for argument in arguments])
     try:
         shape = atom.shape([argument.shape for argument in args], data)
     except MismatchError as mismatch:
         title = mismatch.title or f"an argument of the wrong shape in {name}"
         raise shape_error(title, mismatch.why, mismatch.mend, *args, code=mismatch.code) from None
-    if atom.folds and atom.value is not None and all(isinstance(argument, Constant) for argument in args):
-        with np.errstate(all="ignore"):
-            return Constant(atom.value(*(argument.value for argument in args if isinstance(argument, Constant)), **data))
+    if atom.folds and atom.value is not None:
+        constants = [argument for argument in args if isinstance(argument, Constant)]
+        if len(constants) == len(args):
+            with np.errstate(all="ignore"):
+                return Constant(atom.value(*[constant.value for constant in constants], **data))
     node = Operation()
     node.atom, node.args, node.data, node.shape, node.span = atom, args, data, shape, here()
     node.sign = atom.sign(args, data)
@@ -313,13 +315,13 @@ def apply(name: str, *arguments: Any, **data: Any) -> Expression:
 
 
 def _form_and_curvature(atom: Atom, args: tuple[Expression, ...], data: Mapping[str, Any]) -> tuple[Form, Curvature]:
-    inner = max((argument.form for argument in args), default=Form.CONSTANT)
+    inner = max([argument.form for argument in args], default=Form.CONSTANT)
     if inner is Form.CONSTANT:
         return Form.CONSTANT, AFFINE
     product_of_variables = atom.name in ("multiply", "matmul") and all(a.form > Form.CONSTANT for a in args)
     if atom.form is Form.CONSTANT or product_of_variables or inner is Form.NONE:
         return Form.NONE, curvature_module.UNKNOWN
-    directions = [(a.curvature, atom.monotone(args, i)) for i, a in enumerate(args)]
+    directions = [(a.curvature, atom.monotone(args, i)) for i, a in enumerate(args) if not a.curvature.affine]
     curvature = curvature_module.compose(atom.curvature(args, data), directions)
     if atom.form is Form.NONE:
         return Form.NONE, curvature
@@ -349,9 +351,12 @@ def elementwise(name: str, *arguments: Any, **data: Any) -> Expression:
 
 def broadcast(*arguments: Any) -> tuple[Expression, ...]:
     """All arguments brought to their common NumPy shape."""
-    args = tuple(wrap(argument) for argument in arguments)
+    args = tuple([wrap(argument) for argument in arguments])
+    shapes = {argument.shape for argument in args}
+    if len(shapes) == 1:
+        return args
     try:
-        shape = np.broadcast_shapes(*(argument.shape for argument in args))
+        shape = max(shapes) if () in shapes and len(shapes) == 2 else np.broadcast_shapes(*shapes)
     except ValueError:
         why = "aligned from the right, dimensions must be equal, or one of them 1"
         raise shape_error("shapes that do not broadcast", why, usage.spreading([a.shape for a in args]), *args) from None

@@ -20,22 +20,23 @@ class Sign:
     nonpos: bool = False
 
     def __add__(self, other: Sign) -> Sign:
-        return Sign(self.nonneg and other.nonneg, self.nonpos and other.nonpos)
+        return SIGNS[self.nonneg and other.nonneg, self.nonpos and other.nonpos]
 
     def __neg__(self) -> Sign:
-        return Sign(self.nonpos, self.nonneg)
+        return SIGNS[self.nonpos, self.nonneg]
 
     def __mul__(self, other: Sign) -> Sign:
         zero = (self.nonneg and self.nonpos) or (other.nonneg and other.nonpos)
         same = (self.nonneg and other.nonneg) or (self.nonpos and other.nonpos)
         opposite = (self.nonneg and other.nonpos) or (self.nonpos and other.nonneg)
-        return Sign(zero or same, zero or opposite)
+        return SIGNS[zero or same, zero or opposite]
 
     def __str__(self) -> str:
         return {(1, 1): "zero", (1, 0): "nonnegative", (0, 1): "nonpositive", (0, 0): "unknown"}[self.nonneg, self.nonpos]
 
 
-UNKNOWN, NONNEG = Sign(), Sign(nonneg=True)
+SIGNS = {(nonneg, nonpos): Sign(nonneg, nonpos) for nonneg in (False, True) for nonpos in (False, True)}
+UNKNOWN, NONNEG = SIGNS[False, False], SIGNS[True, False]
 
 
 def sign_of(value: NDArray[np.float64]) -> Sign:
@@ -80,9 +81,12 @@ class Attributes:
 
     @property
     def declared(self) -> tuple[str, ...]:
-        return tuple(field.name for field in fields(self) if getattr(self, field.name))
+        return tuple([name for name in ATTRIBUTES if getattr(self, name)])
 
     @property
     def square(self) -> tuple[str, ...]:
         """The declared attributes that only a square matrix can have."""
         return tuple(name for name in self.declared if name in SQUARE)
+
+
+ATTRIBUTES = tuple(field.name for field in fields(Attributes))

@@ -15,6 +15,7 @@ from types import CodeType, FrameType
 
 # Frames of these packages stand between the user's expression and us: S @ x of SciPy, layer(x) through nn.Module.
 BETWEEN = frozenset({"karush", "numpy", "scipy", "torch", "dataclasses", "functools"})
+_between: set[str] = set()  # modules of theirs that were met
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,11 @@ def here() -> Span | None:
     """The span of the innermost running expression outside this package and the libraries that call it."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if (frame.f_globals.get("__name__") or "").partition(".")[0] not in BETWEEN:
-            return Span(frame.f_code, frame.f_lasti)
+        module = frame.f_globals.get("__name__") or ""
+        if module not in _between:
+            if module.partition(".")[0] not in BETWEEN:
+                return Span(frame.f_code, frame.f_lasti)
+            _between.add(module)
         frame = frame.f_back
     return None
 
