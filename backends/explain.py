@@ -17,6 +17,7 @@ from ..canon.structure import Pattern, expansion_labels, inputs_of, patterns, ra
 from .cpu import machine
 from .cpu.engine import LARGE, LARGEST
 from .find import CACHE, part_size
+from .measure import Measured
 from .options import Options
 from .rows import all_rows
 
@@ -89,6 +90,7 @@ class Explanation:
 
     ``places``: variables and constraints, and the columns, rows and bounds where they are. ``program``: the derived parameters,
     computed once a call. ``rank``: a number that the rank of Q never exceeds. ``separable``: number of independent problems.
+    ``measured``: times and tips, where inputs were given.
     """
 
     problem: str
@@ -101,11 +103,14 @@ class Explanation:
     separable: int
     notes: tuple[Note, ...]
     engine: tuple[str, ...]
+    measured: Measured | None = None
 
     def __str__(self) -> str:
         lines = [self.problem]
         for title, head, rows in self._tables():
             lines += ["", title, *_aligned(([head] if head else []) + rows)]
+        for tip in self.measured.tips if self.measured else ():
+            lines += ["", tip.title, *_wrapped(tip.text, "  ")]
         for note in self.notes:
             lines += ["", f"{note.title}", *_wrapped(note.text, "  ")]
             for number, remedy in enumerate(note.remedies, 1):
@@ -122,6 +127,8 @@ class Explanation:
         for title, head, rows in self._tables():
             body = (row(head, "th") if head else "") + "".join(row(cells, "td") for cells in rows)
             parts.append(f"<p><b>{html.escape(title)}</b></p><table>{body}</table>")
+        tips = self.measured.tips if self.measured else ()
+        parts += [f"<p><b>{html.escape(tip.title)}</b> {html.escape(tip.text)}</p>" for tip in tips]
         for note in self.notes:
             remedies = "".join(f"<li>{html.escape(remedy)}</li>" for remedy in note.remedies)
             parts.append(f"<p><b>{html.escape(note.title)}</b> {html.escape(note.text)}</p><ol>{remedies}</ol>")
@@ -162,7 +169,11 @@ class Explanation:
             shown = [[line] for line in self.program[:STEPS]]
             more = len(self.program) - STEPS
             tables.append(("Computed once a call", [], shown + ([[f"... and {more} more"]] if more > 0 else [])))
-        return [*tables, ("Engine", [], [[line] for line in self.engine])]
+        tables.append(("Engine", [], [[line] for line in self.engine]))
+        if self.measured:
+            times = [[time.stage, f"{time.ms:.3g} ms", f"{100 * time.share:.0f} %"] for time in self.measured.stages]
+            tables.append((f"Measured: {self.measured.what}", [], times))
+        return tables
 
 
 def explain(qp: ParamQP, text: str, weights: tuple[str, ...], options: Options) -> Explanation:

@@ -28,6 +28,8 @@ from .data import QPData, QPSolution
 from .explain import Explanation, explain
 from .failure import SolveError, input_error
 from .inputs import OF_A_CALL, Bound, bind, match
+from .laps import Lap, untimed
+from .measure import Call, measure
 from .options import Options
 from .plan import Built, Plan, plan_of
 from .rows import Rows, rows_of
@@ -181,9 +183,19 @@ class Layer(nn.Module):
         bound, inputs = self._bind(self.matched(args, kwargs))
         return check(self._solved, bound, inputs, self._options, item)
 
-    def explain(self) -> Explanation:
-        """What was compiled: sizes, structure, which parameter enters where and how, what follows for gradients, the engine."""
-        return explain(self._qp, str(self._text), self._weighted, self._options)
+    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+        """What was compiled: sizes, structure, which parameter enters where and how, what follows for gradients, the engine.
+
+        With inputs, given as in a call ({} for a layer that takes none), also the measured time of every stage of this call,
+        forward and backward, and at most three tips. Raises what the call raises.
+        """
+        told = explain(self._qp, str(self._text), self._weighted, self._options)
+        if not args and not kwargs:
+            return told
+        given = self.matched(args, kwargs)
+        raw = {name: getattr(self, name) for name in self._weighted}
+        call = Call(self._timed, self._bind(given)[0], given, raw, self._qp, self._options, self.training)
+        return replace(told, measured=measure(call))
 
     def rows(self, constraint: Constraint | str) -> Rows:
         """Where a constraint lives in the canonical matrices: ``data.G[:, rows.G]``, or all its rows with ``rows.of(data)``."""
@@ -227,16 +239,28 @@ class Layer(nn.Module):
             inputs = inputs | {name: mapped(tensor.to(dtype), attributes[name]).unsqueeze(0) for name, tensor in raw.items()}
         return bound, self._plan.completed(inputs, bound.like)
 
+    def _timed(self, called: Mapping[str, Any], lap: Lap) -> tuple[Tensor, ...]:
+        """A call whose stages are measured, to the tensors that it returns, or all variables."""
+        bound, inputs = self._bind(self.matched((), called))
+        lap("check inputs")
+        solution = self._solved(bound, inputs, self._options, None, lap)
+        wanted: Sequence[Output] = [v.name for v in self._qp.variables] if self._outputs is None else self._outputs
+        values = tuple(value_of(solution, output) for output in wanted)
+        lap("solution")
+        return values
+
     def _solve(self, called: Mapping[str, Any], options: Options, warm_start: Previous | None = None) -> Solution:
         bound, inputs = self._bind(called)
         return self._solved(bound, inputs, options, warm_start)
 
-    def _solved(self, bound: Bound, inputs: dict[str, Tensor], options: Options, warm_start: Previous | None = None) -> Solution:
+    def _solved(
+        self, bound: Bound, inputs: dict[str, Tensor], options: Options, warm_start: Previous | None = None, lap: Lap = untimed
+    ) -> Solution:
         """Solve for inputs that are checked and have one leading axis: what a call does after binding."""
         given = inputs
         if bound.dtype != bound.like.dtype:
             options = replace(options, precision=binding.coarser(options.precision, bound.dtype))
-        built = self._plan.build(inputs, self._functions, bound.like, options.precision or bound.dtype)
+        built = self._plan.build(inputs, self._functions, bound.like, options.precision or bound.dtype, lap=lap)
         if options.on_failure != "raise":
             built, inputs = self._harmless(built, inputs, bound)
         size = math.prod(bound.batch)
@@ -250,6 +274,7 @@ class Layer(nn.Module):
         except SolveError as error:
             whole = self._solution(cast(QPSolution, error.solution), built, inputs, given, bound, options)
             raise named(error, whole) from None
+        lap("solve")
         return self._solution(raw, built, inputs, given, bound, options)
 
     def _solution(

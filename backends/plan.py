@@ -20,6 +20,7 @@ from .checks import holds, plainly, verdict
 from .constants import Constants
 from .data import QPData
 from .evaluate import Evaluator
+from .laps import Lap, untimed
 from .status import Status
 
 
@@ -45,13 +46,16 @@ class Plan:
         self._bound = {i.name: self._constants.add(i.default.array[None]) for i in qp.bound if i.default is not None}
         self._defaults = {i.name: self._constants.add(i.default.array[None]) for i in qp.inputs if i.default is not None}
 
-    def build(self, inputs: Mapping[str, Tensor], functions: Functions, like: Tensor, precision: torch.dtype) -> Built:
+    def build(
+        self, inputs: Mapping[str, Tensor], functions: Functions, like: Tensor, precision: torch.dtype, lap: Lap = untimed
+    ) -> Built:
         """Run the plan. ``inputs``: one tensor per parameter, with one leading axis of size B, or 1 where shared.
 
-        ``like`` has the device and the solve dtype; ``precision`` is the dtype that the values came in.
+        ``like`` has the device and the solve dtype; ``precision`` is the dtype that the values came in; ``lap`` is a clock.
         """
         held = self._constants.on(like.device, like.dtype)
         slots = self._evaluator.run(inputs, functions, held)
+        lap("derived parameters")
         data, constant = self._assembly.data(slots, held)
         rejected = None
         for _, value, attributes in self.facts(inputs, slots) if self._declared or self.qp.checks else ():
@@ -63,6 +67,7 @@ class Plan:
         for fact in self.qp.assumptions:
             code = int(Status.INVALID_INPUT) * (~self._holds(fact, slots, precision)).to(torch.int8)
             rejected = code if rejected is None else torch.maximum(rejected, code)
+        lap("assemble")
         return Built(data, constant, slots, rejected)
 
     def completed(self, inputs: dict[str, Tensor], like: Tensor) -> dict[str, Tensor]:
