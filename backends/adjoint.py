@@ -26,8 +26,8 @@ Forward mode: K (dx, dy, dz, dw) = (-dp - dQ x - dA'y - dG'z, db - dA x, dh - dG
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -40,9 +40,10 @@ from .find import find
 from .found import Found
 from .options import Options
 from .polish import Factor
-from .products import matvec, outer_like, summed_like, vecmat
+from .products import each, matvec, outer_like, summed_like, vecmat
 
 FACTOR = 8  # tensors that make up a factor
+Product: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 def solved(options: Options, rejected: Tensor | None, data: QPData, warm: WarmStart | None) -> Found:
@@ -138,10 +139,11 @@ def _pulled(ctx: Any, needs: Sequence[bool], grads: Sequence[Tensor | None]) -> 
         torch.zeros_like(like) if grad is None else torch.where(ok, grad, 0)
         for grad, like in zip(grads, (x, y, z, x, x, z), strict=True)
     )
+    alone = ctx.options.alone(x)
     if grads[5] is not None:
-        g_x = g_x - torch.where(ok, vecmat(g_s, G), 0)
+        g_x = g_x - torch.where(ok, _products(alone)[0](g_s, G), 0)
     g_w = torch.where(upper, g_ub, 0) - torch.where(lower, g_lb, 0)
-    l_x, l_y, l_z, l_w = KKTSolve.apply(Q, G, A, g_x, g_y, g_z, g_w, *factor)
+    l_x, l_y, l_z, l_w = KKTSolve.apply(alone, Q, G, A, g_x, g_y, g_z, g_w, *factor)
     dQ = outer_like(Q, -l_x / 2, x, x, -l_x / 2) if needs[0] else None
     dp = summed_like(p, -l_x) if needs[1] else None
     dG = outer_like(G, -(l_z + g_s), x, -z, l_x) if needs[2] else None
@@ -158,17 +160,19 @@ def _pushed(ctx: Any, tangents: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     Q, _, G, _, A, _, _, _, x, y, z, *factor = ctx.saved_tensors
     lower, upper, ok = factor[-3], factor[-2], factor[-1].unsqueeze(1)
     dQ, dp, dG, dh, dA, db, dlb, dub = tangents
+    alone = ctx.options.alone(x)
+    across, down = _products(alone)
     r_x, r_y, r_z, r_w = (torch.zeros_like(part) for part in (x, y, z, x))
     if dQ is not None:
-        r_x = r_x - vecmat(x, (dQ + dQ.mT) / 2)
+        r_x = r_x - across(x, (dQ + dQ.mT) / 2)
     if dp is not None:
         r_x = r_x - dp
     if dA is not None:
-        r_x, r_y = r_x - vecmat(y, dA), r_y - matvec(dA, x)
+        r_x, r_y = r_x - across(y, dA), r_y - down(dA, x)
     if db is not None:
         r_y = r_y + db
     if dG is not None:
-        r_x, r_z = r_x - vecmat(z, dG), r_z - matvec(dG, x)
+        r_x, r_z = r_x - across(z, dG), r_z - down(dG, x)
     if dh is not None:
         r_z = r_z + dh
     if dlb is not None:
@@ -176,22 +180,29 @@ def _pushed(ctx: Any, tangents: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     if dub is not None:
         r_w = r_w + torch.where(upper, dub, 0)
     r_x, r_y, r_z, r_w = (torch.where(ok, part, 0) for part in (r_x, r_y, r_z, r_w))
-    dx, dy, dz, dw = KKTSolve.apply(Q, G, A, r_x, r_y, r_z, r_w, *factor)
-    ds = torch.where(ok, r_z - matvec(G, dx), 0)
+    dx, dy, dz, dw = KKTSolve.apply(alone, Q, G, A, r_x, r_y, r_z, r_w, *factor)
+    ds = torch.where(ok, r_z - down(G, dx), 0)
     return (dx, dy, dz, torch.where(lower, -dw, 0), torch.where(upper, dw, 0), ds)
 
 
+def _products(alone: bool) -> tuple[Product, Product]:
+    """``vecmat`` and ``matvec``, for one item after the other if ``alone``."""
+    if not alone:
+        return vecmat, matvec
+    return lambda v, M: each(lambda *pair: (vecmat(*pair),), v, M)[0], lambda M, v: each(lambda *pair: (matvec(*pair),), M, v)[0]
+
+
 class KKTSolve(Function):
-    """(Q, G, A, r_x, r_y, r_z, r_w, factor) -> (u_x, u_y, u_z, u_w); zero for items that failed."""
+    """(Q, G, A, r_x, r_y, r_z, r_w, factor) -> (u_x, u_y, u_z, u_w); zero for items that failed. ``alone``: item by item."""
 
     @staticmethod
-    def forward(*inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        Q, G, A, r_x, r_y, r_z, r_w, *factor = inputs
-        return linear.solve(Q, G, A, (r_x, r_y, r_z, r_w), Factor(*factor[:-1]), factor[-1])
+    def forward(alone: bool, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return linear.solved(alone, *inputs)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        saved = (*inputs[:3], *output, *inputs[7:])
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.alone = inputs[0]
+        saved = (*inputs[1:4], *output, *inputs[8:])
         ctx.save_for_backward(*saved)
         ctx.save_for_forward(*saved)
 
@@ -200,26 +211,29 @@ class KKTSolve(Function):
         Q, G, A, u_x, u_y, u_z, _, *factor = ctx.saved_tensors
         ok = factor[-1].unsqueeze(1)
         g = (torch.where(ok, grad, 0) for grad in grads)
-        l_x, l_y, l_z, l_w = KKTSolve.apply(Q, G, A, *g, *factor)
-        needs = ctx.needs_input_grad
+        l_x, l_y, l_z, l_w = KKTSolve.apply(ctx.alone, Q, G, A, *g, *factor)
+        needs = ctx.needs_input_grad[1:]
         dQ = outer_like(Q, -l_x / 2, u_x, u_x, -l_x / 2) if needs[0] else None
         dG = outer_like(G, -l_z, u_x, -u_z, l_x) if needs[1] else None
         dA = outer_like(A, -l_y, u_x, -u_y, l_x) if needs[2] else None
-        return dQ, dG, dA, l_x, l_y, l_z, l_w, *(None,) * FACTOR
+        return None, dQ, dG, dA, l_x, l_y, l_z, l_w, *(None,) * FACTOR
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
         Q, G, A, u_x, u_y, u_z, u_w, *factor = ctx.saved_tensors
         ok = factor[-1].unsqueeze(1)
-        dQ, dG, dA, *dr = tangents[:7]
+        dQ, dG, dA, *dr = tangents[1:8]
+        across, down = _products(ctx.alone)
         r_x, r_y, r_z, r_w = (torch.zeros_like(u) if d is None else d for d, u in zip(dr, (u_x, u_y, u_z, u_w), strict=True))
         if dQ is not None:
-            r_x = r_x - vecmat(u_x, (dQ + dQ.mT) / 2)
+            r_x = r_x - across(u_x, (dQ + dQ.mT) / 2)
         if dG is not None:
-            r_x, r_z = r_x - vecmat(u_z, dG), r_z - matvec(dG, u_x)
+            r_x, r_z = r_x - across(u_z, dG), r_z - down(dG, u_x)
         if dA is not None:
-            r_x, r_y = r_x - vecmat(u_y, dA), r_y - matvec(dA, u_x)
-        found: tuple[Tensor, ...] = KKTSolve.apply(Q, G, A, *(torch.where(ok, r, 0) for r in (r_x, r_y, r_z, r_w)), *factor)
+            r_x, r_y = r_x - across(u_y, dA), r_y - down(dA, u_x)
+        found: tuple[Tensor, ...] = KKTSolve.apply(
+            ctx.alone, Q, G, A, *(torch.where(ok, r, 0) for r in (r_x, r_y, r_z, r_w)), *factor
+        )
         return found
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ def backward(
     right = (*grads[:3], g_w)
     (d_x, l_y, l_z, l_w), lost, outer = cpu.derive(options, (Q, G, A), right, factor, ok, point, wanted)
     if lost is not None:
-        d_x, l_y, l_z, l_w = _found(data, point, factor, ok, right, (d_x, l_y, l_z, l_w), lost, outer)
+        d_x, l_y, l_z, l_w = _found(data, options, point, factor, ok, right, (d_x, l_y, l_z, l_w), lost, outer)
     dQ, dG, dA = outer
     if needs[0] and dQ is None:
         dQ = outer_like(Q, *_of_Q(d_x, point[0]))
@@ -59,6 +60,7 @@ def _of_bound(bound: Tensor | None, active: Tensor, l_w: Tensor | None) -> Tenso
 
 def _found(
     data: QPData,
+    options: Options,
     point: tuple[Tensor, Tensor, Tensor],
     factor: Factor,
     ok: Tensor,
@@ -67,16 +69,17 @@ def _found(
     lost: Tensor,
     outer: Sequence[Tensor | None],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """The solution with that of least norm, which torch finds, for items with no or many; their gradients are put right in place."""
+    """The solution with that of least norm for items with no or many, which torch finds; ``outer`` is put right in place."""
     items = lost.nonzero().squeeze(1)
 
     def take(part: Tensor) -> Tensor:
         return part if part.shape[0] == 1 else part[items]
 
-    part = Factor(*(take(getattr(factor, name)) for name in Factor.__dataclass_fields__))
     like = *point, point[0]
-    g = tuple(own.new_zeros(1, own.shape[1]) if g is None else take(g) for g, own in zip(right, like, strict=True))
-    l_x, *rest = linear.solve(take(data.Q), take(data.G), take(data.A), g, part, ok[items])  # type: ignore[arg-type]  # four
+    g = (own.new_zeros(1, own.shape[1]) if g is None else take(g) for g, own in zip(right, like, strict=True))
+    held = (take(getattr(factor, name)) for name in Factor.__dataclass_fields__)
+    system = (take(data.Q), take(data.G), take(data.A), *g, *held, ok[items])
+    l_x, *rest = linear.solved(options.alone(lost), *system)
     new = -l_x, *rest
     d_x, l_y, l_z, l_w = (
         None if all_ is None else all_.index_copy(0, items, some) for all_, some in zip(solution, new, strict=True)
@@ -86,8 +89,7 @@ def _found(
     for grad, own in zip(outer, vectors, strict=True):
         if grad is not None:
             grad[items] = outer_like(grad, *own)
-    assert d_x is not None and l_y is not None and l_z is not None
-    return d_x, l_y, l_z, l_w
+    return cast(tuple[Tensor, Tensor, Tensor, Tensor | None], (d_x, l_y, l_z, l_w))
 
 
 def _of_Q(d_x: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -50,15 +50,17 @@ def _by_cpu(data: QPData, options: Options, rejected: Tensor | None, warm: WarmS
 def _by_torch(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStart | None) -> Found:
     """Large batches go through in parts: items do not interact."""
     size = part_size(data.sizes, data.Q.element_size(), CACHE if data.Q.is_cpu else MEMORY)
-    if options.batch_invariant and data.Q.is_cpu:  # torch's products round by the size of the batch
+    alone = options.alone(data.Q)
+    if alone:  # torch's products round by the size of the batch, and by where in a cache line a matrix begins
         size = 1
-    if data.batch <= size:
+    if data.batch <= size and not alone:
         return _part(data, options, rejected, warm)
     parts = []
     for i in range(0, data.batch, size):
         own = slice(i, i + size)
         codes, start = None if rejected is None else rejected[own], None if warm is None else warm[own]
-        parts.append(_part(data[own], options, codes, start))
+        part = data.select(torch.tensor([i])) if alone else data[own]
+        parts.append(_part(part, options, codes, start))
     return Found(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 

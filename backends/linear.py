@@ -21,7 +21,7 @@ from torch import Tensor
 from . import kkt
 from .minimum_norm import solve as minimum_norm
 from .polish import Factor
-from .products import matvec, vecmat
+from .products import each, matvec, vecmat
 
 REFINEMENTS = 8
 ACCURATE = {torch.float64: 1e-13, torch.float32: 1e-6}
@@ -81,6 +81,16 @@ def solve(Q: Tensor, G: Tensor, A: Tensor, r: Parts, factor: Factor, ok: Tensor,
     keep = ok.unsqueeze(1)
     u_x, u_w, u_bound = (torch.where(keep, u, 0) for u in (u_x, u_w, u_bound))
     return u_x, u_w[:, :k], u_w[:, k:], u_bound
+
+
+def solved(alone: bool, Q: Tensor, G: Tensor, A: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+    """``solve`` for (r_x, r_y, r_z, r_w), the tensors of a factor, and ok; for one item after the other if ``alone``."""
+
+    def whole(Q: Tensor, G: Tensor, A: Tensor, r_x: Tensor, r_y: Tensor, r_z: Tensor, r_w: Tensor, *rest: Tensor) -> Parts:
+        *factor, ok = rest
+        return solve(Q, G, A, (r_x, r_y, r_z, r_w), Factor(*factor), ok)
+
+    return each(whole, Q, G, A, *rest) if alone else whole(Q, G, A, *rest)
 
 
 def _length(left_x: Tensor, left_w: Tensor, scale: Tensor, row_unit: Tensor) -> Tensor:

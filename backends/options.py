@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from .failure import InputError, input_error
 
@@ -81,6 +82,10 @@ class Options:
                 near = difflib.get_close_matches(str(value), allowed, 1)
                 mend = f"did you mean {near[0]!r}?" if near else f"write {name}={allowed[0]!r}, which is the default"
                 raise _option(name, value, f"one of {', '.join(map(repr, allowed))}", mend)
+
+    def alone(self, like: Tensor) -> bool:
+        """Whether what torch computes must be computed for one item after the other."""
+        return self.batch_invariant and like.is_cpu
 
     def tolerance(self, dtype: torch.dtype) -> float:
         """``eps``, or its default for the dtype that is solved in."""

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from . import interior_point, kkt, linear
-from .data import Active, QPData, QPSolution, Ray, Residuals
+from .data import Active, QPData, QPSolution, Ray, Residuals, joined
 from .equilibrate import equilibrate
 from .failure import SolveError
 from .find import find
@@ -45,6 +45,12 @@ SHARP = 1e-3
 
 def solve(data: QPData, options: Options, rejected: Tensor | None) -> QPSolution:
     """The smoothed solution of each item of a batch. Bounds are rows like all others here."""
+    if options.alone(data.Q):
+        return _one_by_one(data, options, rejected)
+    return _together(data, options, rejected)
+
+
+def _together(data: QPData, options: Options, rejected: Tensor | None) -> QPSolution:
     n, m, _ = data.sizes
     rows = data.bounds_as_rows()
     held: list[QPSolution] = []
@@ -57,6 +63,21 @@ def solve(data: QPData, options: Options, rejected: Tensor | None) -> QPSolution
     ray = replace(found.ray, z=found.ray.z[:, :m])
     active = Active(torch.zeros_like(z[:, :m], dtype=torch.bool), nothing, nothing)
     return replace(found, x=x, y=y, z=z[:, :m], z_lb=z_lb, z_ub=z_ub, s=s[:, :m], active=active, ray=ray)
+
+
+def _one_by_one(data: QPData, options: Options, rejected: Tensor | None) -> QPSolution:
+    quiet, items = replace(options, on_failure="return"), torch.arange(data.batch).split(1)
+    parts = [_together(data.select(item), quiet, None if rejected is None else rejected[item]) for item in items]
+    whole: QPSolution = joined(parts)
+    if options.on_failure == "raise":
+        _raise_failed(whole)
+    return whole
+
+
+def _raise_failed(solution: QPSolution) -> None:
+    if not bool(solution.ok.all()):
+        items = (~solution.ok).nonzero().squeeze(1)
+        raise SolveError(solution, items.tolist(), [Status(code) for code in solution.status[items].tolist()])
 
 
 class Smooth(Function):
@@ -156,9 +177,8 @@ def _central(data: QPData, options: Options, rejected: Tensor | None) -> tuple[Q
         Residuals(residuals.scaled, residuals.absolute), Active(torch.zeros_like(z, dtype=torch.bool), none, none),
         ray_of or _no_ray(x, y, z),
     )  # fmt: skip
-    if options.on_failure == "raise" and not bool(central.all()):
-        items = (~central).nonzero().squeeze(1)
-        raise SolveError(solution, items.tolist(), [Status(code) for code in status[items].tolist()])
+    if options.on_failure == "raise":
+        _raise_failed(solution)
     return solution, factor, give
 
 
