@@ -10,6 +10,7 @@ nothing that stands in it, NaN and infinities included, reaches the solver, and 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from .checks import ROUNDING
 from .constants import Constants
 from .data import QPData
 from .evaluate import batch_of, flat
+from .sparse.data import SparseData
+
+Bounded = TypeVar("Bounded", QPData, SparseData)
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Assembly:
         data = QPData(blocks["Q"], p, blocks["G"], h, blocks["A"], b, vectors["lb"], vectors["ub"])
         for name, gate in self._gates.items():
             data = _without(data, name, _block(gate, slots, held).detach().squeeze(2) != 0)
-        return data if self._apart else _met(data), blocks["constant"].reshape(-1)
+        return data if self._apart else met(data), blocks["constant"].reshape(-1)
 
     def _route(self, block: Block) -> _Route:
         layers: list[list[Entries]] = []
@@ -177,7 +181,7 @@ def _apart(qp: ParamQP) -> bool:
     return qp.lb.fixed and qp.ub.fixed and bool((qp.lb.constant.toarray() <= qp.ub.constant.toarray()).all())
 
 
-def _met(data: QPData) -> QPData:
+def met(data: Bounded) -> Bounded:
     """Bounds that cross by no more than rounding are one number: 3 * x >= 3 * p and x <= p leave x = p, no contradiction."""
     if data.lb is None or data.ub is None:
         return data

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ..dsl.diagnostics import require
 from ..dsl.sign import Attributes
-from .data import QPSolution
+from .data import QPData, QPSolution
 from .entries import Item
 from .flags import GradientFlag
 from .inputs import Bound
@@ -158,7 +158,7 @@ def check(
     def theirs(values: dict[str, Tensor]) -> Solution:
         with torch.no_grad():
             built = plan_of(found.context.qp).build(values, found.context.functions, bound.like, alone.dtype)
-            raw = oracle.solve(built.data.expanded_to(1), options.regularize)
+            raw = oracle.solve(cast(QPData, built.data).expanded_to(1), options.regularize)
         return Solution(raw, built.data, built.constant, built.slots, values, values, found.context)
 
     leaves = {name: value.requires_grad_() for name, value in own.items()}

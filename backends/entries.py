@@ -19,6 +19,7 @@ from ..canon.param_qp import ParamQP, Retrieved
 from ..canon.structure import expansion_labels
 from ..dsl.span import Span
 from .data import QPData
+from .sparse.data import SparseData
 
 UNNAMED = re.compile(r"constraint\d+")  # names that a Problem gives
 SHOWN = 4  # entries of one constraint that are named one by one
@@ -64,7 +65,9 @@ class Item:
     ub: Array
 
     @staticmethod
-    def of(data: QPData, index: int) -> Item:
+    def of(data: QPData | SparseData, index: int) -> Item:
+        if isinstance(data, SparseData):
+            data, index = data.dense(index), 0
         n = data.sizes[0]
 
         def take(tensor: Tensor | None, absent: float = 0.0) -> Array:

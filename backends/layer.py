@@ -35,6 +35,9 @@ from .plan import Built, Plan, plan_of
 from .rows import Rows, rows_of
 from .solution import Context, Solution
 from .solve import solve
+from .sparse.choose import choice, dense_or_error, serves
+from .sparse.data import SparseData
+from .sparse.solve import solve as sparse_solve
 from .status import Status
 from .verdict import named
 from .warm import Previous, start_of
@@ -160,7 +163,8 @@ class Layer(nn.Module):
     def standard_form(self, *args: Any, **kwargs: Any) -> QPData:
         """The batched problem data Q p G h A b lb ub of these inputs, differentiable; one leading axis, of size 1 where shared."""
         bound, inputs = self._bind(self.matched(args, kwargs))
-        return self._plan.build(inputs, self._functions, bound.like, bound.dtype).data
+        dense_or_error(self._qp, "layer.standard_form")
+        return cast(QPData, self._plan.build(inputs, self._functions, bound.like, bound.dtype).data)
 
     def weight(self, parameter: Parameter | str) -> Tensor:
         """The value of a weight: the raw tensor under its map, which has the declared attributes."""
@@ -180,6 +184,7 @@ class Layer(nn.Module):
         as a table; ``report.ok`` is the answer. Checks the exact problem: ``smoothing`` is left out, ``regularize`` kept. Needs the
         extra ``karush[cvxpy]``, else DefinitionError; raises InputError.
         """
+        dense_or_error(self._qp, "layer.check")
         bound, inputs = self._bind(self.matched(args, kwargs))
         return check(self._solved, bound, inputs, self._options, item)
 
@@ -260,17 +265,19 @@ class Layer(nn.Module):
         given = inputs
         if bound.dtype != bound.like.dtype:
             options = replace(options, precision=binding.coarser(options.precision, bound.dtype))
-        built = self._plan.build(inputs, self._functions, bound.like, options.precision or bound.dtype, lap=lap)
+        sparse = serves(choice(self._qp, options), options, bound.like)
+        built = self._plan.build(inputs, self._functions, bound.like, options.precision or bound.dtype, sparse, lap)
         if options.on_failure != "raise":
-            built, inputs = self._harmless(built, inputs, bound)
+            built, inputs = self._harmless(built, inputs, bound, sparse)
         size = math.prod(bound.batch)
+        data = built.data.expanded_to(size)
+        rejected = None if built.rejected is None else built.rejected.expand(size)
+        start = start_of(warm_start, data.sizes, size, bound.like)
         try:
-            raw = solve(
-                built.data.expanded_to(size),
-                options,
-                rejected=None if built.rejected is None else built.rejected.expand(size),
-                warm_start=start_of(warm_start, built.data.sizes, size, bound.like),
-            )
+            if isinstance(data, SparseData):
+                raw = sparse_solve(data, options, rejected=rejected, warm_start=start)
+            else:
+                raw = solve(data, options, rejected=rejected, warm_start=start)
         except SolveError as error:
             whole = self._solution(cast(QPSolution, error.solution), built, inputs, given, bound, options)
             raise named(error, whole) from None
@@ -285,7 +292,7 @@ class Layer(nn.Module):
         context = Context(self._qp, self._functions, *names, bound.batch, bound.dtype, *policy)
         return Solution(raw, built.data, built.constant, built.slots, inputs, given, context)
 
-    def _harmless(self, built: Built, inputs: dict[str, Tensor], bound: Bound) -> tuple[Built, dict[str, Tensor]]:
+    def _harmless(self, built: Built, inputs: dict[str, Tensor], bound: Bound, sparse: bool) -> tuple[Built, dict[str, Tensor]]:
         """Items whose data cannot be used borrow the inputs of a usable mate, so that nothing non-finite is differentiated.
 
         Zero times NaN is NaN: a gradient that is exactly zero at the data would still poison a shared parameter behind an exp or
@@ -305,7 +312,7 @@ class Layer(nn.Module):
         for name, tensor in inputs.items():
             lent = tensor.index_select(0, lender) if tensor.shape[0] == len(bad) else tensor
             borrowed[name] = torch.where(bad.all(), lent.detach(), lent)
-        again = self._plan.build(borrowed, self._functions, bound.like, bound.dtype)
+        again = self._plan.build(borrowed, self._functions, bound.like, bound.dtype, sparse)
         return replace(again, rejected=codes), borrowed
 
 
@@ -315,7 +322,7 @@ def compile(
     inputs: Sequence[Parameter | str] | None = None,
     outputs: Sequence[Output] | Output | None = None,
     weights: Mapping[Any, Any] | None = None,
-    backend: Literal["auto", "cpu", "torch"] = "auto",
+    backend: Literal["auto", "cpu", "torch", "sparse"] = "auto",
     eps: float | None = None,
     eps_abs: float | None = None,
     max_iter: int = Options.max_iter,
@@ -329,8 +336,8 @@ def compile(
 
     ``inputs``: the positional order of parameters; without it only one may come by position. ``outputs``: what calls
     return as plain tensors: variables, expressions, ``kr.dual(...)``, ``kr.objective``; default is a ``Solution``. ``weights``:
-    parameters that become trainable, with initial values. ``backend``: "torch" (any device), or "auto" (compiled as
-    far as that goes). ``eps``: relative accuracy (1e-8 in float64, 1e-4 in float32); ``eps_abs``: absolute, in units of the data.
+    parameters that become trainable, with initial values. ``backend``: "torch" (any device), "sparse" (large and mostly zeros, on a
+    CPU), or "auto", by a counted cost. ``eps``: relative accuracy (1e-8 in float64, 1e-4 in float32); ``eps_abs``: absolute.
     ``on_failure``: "raise", "return" (best iterate, zero gradient) or "nan". ``accept``: "solved" or "inaccurate". ``regularize``:
     delta in an added delta/2 |x|². ``smoothing``: mu in an added barrier -mu sum(log(slacks)). ``batch_invariant``: on
     a CPU, an item has the same bits in a batch of any size. Raises DefinitionError and InputError.
@@ -369,7 +376,7 @@ def _any(mask: Tensor) -> bool:
         return True
 
 
-def _unusable(data: QPData) -> Tensor:
+def _unusable(data: QPData | SparseData) -> Tensor:
     """Items with NaN anywhere, or an infinity where only finite numbers make sense."""
     bad = torch.zeros((), dtype=torch.bool, device=data.p.device)
     for block in (data.Q, data.p, data.G, data.A, data.b):

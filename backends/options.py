@@ -41,7 +41,8 @@ class Options:
     ``accept``: whether SOLVED_INACCURATE counts as success. ``regularize``: delta, adds delta/2 |x|² to the objective.
     ``smoothing``: mu, adds -mu sum(log(s)) over the slacks of inequalities and bounds: a smooth map of the data, for first
     derivatives.
-    ``backend``: "torch" for the engine that runs on any device; "auto" and "cpu" for the compiled one, as far as that goes.
+    ``backend``: "torch" for the engine that runs on any device; "auto" and "cpu" for the compiled one, as far as that goes;
+    "sparse" for matrices that are large and mostly zeros, which "auto" takes where a counted cost says so.
     ``batch_invariant``: on a CPU, an item has the same bits in a batch of any size; otherwise the same up to ten ``eps``, and in
     batches of one size the same bits in any company.
     ``precision``: the dtype that the data were computed in, whose rounding Q may carry (None: that of the solve).
@@ -54,7 +55,7 @@ class Options:
     accept: Literal["solved", "inaccurate"] = "inaccurate"
     regularize: float = 0.0
     smoothing: float = 0.0
-    backend: Literal["auto", "cpu", "torch"] = "auto"
+    backend: Literal["auto", "cpu", "torch", "sparse"] = "auto"
     batch_invariant: bool = False
     precision: torch.dtype | None = None
 
@@ -74,8 +75,10 @@ class Options:
         if not isinstance(self.batch_invariant, bool):
             raise _option("batch_invariant", self.batch_invariant, "True or False", "leave it out: False is faster for few items")
         choices = {
-            "on_failure": ("raise", "return", "nan"), "accept": ("solved", "inaccurate"), "backend": ("auto", "cpu", "torch"),
-        }  # fmt: skip
+            "on_failure": ("raise", "return", "nan"),
+            "accept": ("solved", "inaccurate"),
+            "backend": ("auto", "cpu", "torch", "sparse"),
+        }
         for name, allowed in choices.items():
             value = getattr(self, name)
             if value not in allowed:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from .constants import Constants
 from .data import QPData
 from .evaluate import Evaluator
 from .laps import Lap, untimed
+from .sparse.assembly import SparseAssembly
+from .sparse.data import SparseData
+from .sparse.structure import Structure
 from .status import Status
 
 
@@ -28,7 +31,7 @@ from .status import Status
 class Built:
     """Problem data of one call, the constant term of the objective, every slot of the program, and a Status code per item."""
 
-    data: QPData
+    data: QPData | SparseData
     constant: Tensor
     slots: list[Tensor]
     rejected: Tensor | None  # None: nothing was declared; 0: nothing against the item
@@ -41,22 +44,44 @@ class Plan:
         self.qp = qp
         self._constants = Constants()
         self._evaluator = Evaluator(qp.program, self._constants)
-        self._assembly = Assembly(qp, self._constants)
         self._declared = [item for item in qp.inputs if item.attributes.declared]
         self._bound = {i.name: self._constants.add(i.default.array[None]) for i in qp.bound if i.default is not None}
         self._defaults = {i.name: self._constants.add(i.default.array[None]) for i in qp.inputs if i.default is not None}
 
+    @cached_property
+    def _dense(self) -> tuple[Constants, Assembly]:
+        constants = Constants()
+        return constants, Assembly(self.qp, constants)
+
+    @cached_property
+    def _sparse(self) -> tuple[Constants, SparseAssembly]:
+        constants = Constants()
+        return constants, SparseAssembly(self.qp, constants)
+
+    @property
+    def structure(self) -> Structure:
+        """The patterns that the sparse engine works on."""
+        return self._sparse[1].structure
+
     def build(
-        self, inputs: Mapping[str, Tensor], functions: Functions, like: Tensor, precision: torch.dtype, lap: Lap = untimed
+        self,
+        inputs: Mapping[str, Tensor],
+        functions: Functions,
+        like: Tensor,
+        precision: torch.dtype,
+        sparse: bool = False,
+        lap: Lap = untimed,
     ) -> Built:
         """Run the plan. ``inputs``: one tensor per parameter, with one leading axis of size B, or 1 where shared.
 
-        ``like`` has the device and the solve dtype; ``precision`` is the dtype that the values came in; ``lap`` is a clock.
+        ``like`` has the device and the solve dtype; ``precision`` is the dtype that the values came in. ``sparse``: matrices as
+        values on their patterns. ``lap``: a clock.
         """
         held = self._constants.on(like.device, like.dtype)
         slots = self._evaluator.run(inputs, functions, held)
         lap("derived parameters")
-        data, constant = self._assembly.data(slots, held)
+        constants, assembly = self._sparse if sparse else self._dense
+        data, constant = assembly.data(slots, constants.on(like.device, like.dtype))
         rejected = None
         for _, value, attributes in self.facts(inputs, slots) if self._declared or self.qp.checks else ():
             value = value.detach()

@@ -26,6 +26,9 @@ from .evaluate import evaluate
 from .failure import input_error, unknown
 from .flags import Conditioning, conditioning, gradient_flags
 from .plan import plan_of
+from .sparse import envelope
+from .sparse.data import SparseData
+from .sparse.flags import conditioning as sparse_conditioning
 from .status import Status
 from .verdict import Verdict, explain
 
@@ -82,7 +85,7 @@ class Solution:
     """
 
     raw: QPSolution
-    data: QPData
+    data: QPData | SparseData
     constant: Tensor
     slots: list[Tensor]
     inputs: dict[str, Tensor]
@@ -143,7 +146,13 @@ class Solution:
         """The optimal value, of shape batch; terms of parameters alone included."""
         x, p = self.raw.x, self.data.p
         if self.context.regularize:  # x is not the minimiser of the value reported, so its own derivative counts
-            value = (x * (self.data.Q @ x.unsqueeze(2)).squeeze(2)).sum(1) / 2 + (p * x).sum(1)
+            value = (p * x).sum(1)
+            if isinstance(self.data, SparseData):
+                value = value + envelope.quadratic(self.data, x)
+            else:
+                value = value + (x * (self.data.Q @ x.unsqueeze(2)).squeeze(2)).sum(1) / 2
+        elif isinstance(self.data, SparseData):
+            value = envelope.optimal_value(self.data, self.raw)
         else:
             value = optimal_value(self.data, self.raw)
         return self._kept(self.context.qp.sign * (value + self.constant), ())
@@ -172,12 +181,17 @@ class Solution:
     @property
     def gradient_flags(self) -> Tensor:
         """Bitmask of ``GradientFlag`` per item: what kind of point the gradient is taken at."""
-        return gradient_flags(self._posed, self.raw, self._own).reshape(self.context.batch)
+        if isinstance(self.data, SparseData):
+            return self.conditioning.flags
+        return gradient_flags(self._posed(self.data), self.raw, self._own).reshape(self.context.batch)
 
     @property
     def conditioning(self) -> Conditioning:
         """How regular the points are: the flags and the numbers behind them, per item."""
-        found = conditioning(self._posed, self.raw, self._own)
+        if isinstance(self.data, SparseData):
+            found = sparse_conditioning(self.data.regularized(self.context.regularize), self.raw, self._own)
+        else:
+            found = conditioning(self._posed(self.data), self.raw, self._own)
         return Conditioning(*(part.reshape(self.context.batch) for part in (found.flags, found.rcond, found.margin)))
 
     def explain(self, item: int | tuple[int, ...] | None = None) -> Verdict:
@@ -203,13 +217,12 @@ class Solution:
             "residual_max": float(worst.max()) if solved.numel() else 0.0,
         }
 
-    @property
-    def _posed(self) -> QPData:
+    def _posed(self, data: QPData) -> QPData:
         """The problem that was solved: with the term that the user added."""
         if not self.context.regularize:
-            return self.data
-        eye = torch.eye(self.data.sizes[0], dtype=self.data.Q.dtype, device=self.data.Q.device)
-        return replace(self.data, Q=self.data.Q + self.context.regularize * eye)
+            return data
+        eye = torch.eye(data.sizes[0], dtype=data.Q.dtype, device=data.Q.device)
+        return replace(data, Q=data.Q + self.context.regularize * eye)
 
     @property
     def _own(self) -> Tensor | None:

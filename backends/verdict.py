@@ -19,6 +19,7 @@ from .entries import Array, Item, Owners, index_in
 from .failure import OUTCOMES, SolveError, input_error
 from .flags import GradientFlag
 from .plan import Built, plan_of
+from .sparse.data import SparseData
 from .status import Status
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ def named(error: SolveError, solution: Solution) -> SolveError:
         if status in (Status.INVALID_INPUT, Status.NONCONVEX):
             details += [(index, cause) for cause in _blame(solution, index)]
         if status is Status.PRIMAL_INFEASIBLE:
-            found = conflict(Item.of(solution.data, index), solution.raw.ray, index, owners)
+            small = not isinstance(solution.data, SparseData) or solution.data.small
+            found = conflict(Item.of(solution.data, index), solution.raw.ray, index, owners) if small else None
             told = found.constraints if found else ()
             details.append((index, f"no point satisfies {listed(told) if told else 'the constraints'} together"))
         if status is Status.DUAL_INFEASIBLE:
@@ -176,8 +178,9 @@ def _given(solution: Solution) -> dict[str, Tensor]:
 def _built(solution: Solution) -> Built:
     """What the plan made of the inputs as they were given: a failed item may have borrowed those of a mate since."""
     context = solution.context
+    sparse = isinstance(solution.data, SparseData)
     with torch.no_grad():
-        return plan_of(context.qp).build(_given(solution), context.functions, solution.raw.x, context.dtype)
+        return plan_of(context.qp).build(_given(solution), context.functions, solution.raw.x, context.dtype, sparse)
 
 
 def _blame(solution: Solution, index: int) -> list[str]:

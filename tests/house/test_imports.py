@@ -16,6 +16,7 @@ LIBRARIES = {"dsl": {"numpy"}, "canon": {"numpy", "scipy"}, "backends": {"numpy"
 
 # A front end or an exporter is the one file that knows the foreign library it speaks to.
 EXCEPTIONS = {"backends/spy.py": {"matplotlib"}, "backends/oracle.py": {"clarabel", "scipy"}, "dsl/cvxpy_export.py": {"cvxpy"}}
+EXCEPTIONS |= {f"backends/sparse/{part}.py": {"scipy"} for part in ("item", "symbolic")}
 SYMPY = ("coefficients", "export", "import", "leaves", "matrices", "quadratic", "terms")
 EXCEPTIONS |= {f"dsl/sympy_{part}.py": {"sympy"} for part in SYMPY}
 

@@ -1,0 +1,127 @@
+"""Whether the sparse engine is asked, by a counted cost.
+
+    dense     ITERATIONS ((m + k) n² + n³/3) multiply-adds, and every entry of Q, G, A in memory
+    sparse    ITERATIONS times those of the factorization, what each entry of L costs in memory traffic, and calls by the item
+
+Small models and models that are mostly full are told by their sizes alone. For the others the pattern is analysed: that takes up to
+seconds for the largest, once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ...canon.blocks import Block
+from ...canon.factors import Fixed
+from ...canon.param_qp import ParamQP
+from .. import batching
+from ..failure import InputError, input_error
+from ..options import Options
+from ..plan import plan_of
+from .values import TooDenseError
+
+SMALL = 100_000  # n (n + m + k) below which the compiled engine always wins
+FULL = 0.25  # share of entries from which a model is dense
+ITERATIONS = 12
+DENSE_FLOPS_PER_NS, SPARSE_FLOPS_PER_NS = 8.0, 5.0
+PER_ENTRY_OF_L_NS, PER_ITEM_NS = 4.0, 6e6
+TOO_LARGE = 2**31  # bytes of dense matrices that are never made
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Whether the sparse engine serves a model, whether no other can, and why, in words."""
+
+    sparse: bool
+    only: bool
+    why: str
+
+
+def choice(qp: ParamQP, options: Options) -> Choice:
+    """The engine of a model. Raises InputError where the sparse one is demanded and cannot be."""
+    found = _counted(qp)
+    if options.backend == "sparse":
+        if found.why == PRODUCTS:
+            title, mend = "this model is not sparse", 'leave backend at "auto"'
+            raise input_error("I13", title, PRODUCTS, mend, at=("backend",), label="")
+        return Choice(True, found.only, "asked for by backend")
+    if options.backend != "auto" or options.smoothing:
+        return Choice(False, False, "")
+    return found
+
+
+PRODUCTS = "its products of parameters form more entries than a sparse engine should handle"
+
+
+@lru_cache(maxsize=256)
+def _counted(qp: ParamQP) -> Choice:
+    n, rows = qp.n, qp.m + qp.k
+    places = n * (n + rows)
+    entries = sum(_entries(block) for block in (qp.Q, qp.G, qp.A)) + sum(_entries(gram.E) for gram in qp.grams)
+    only = 8 * places > TOO_LARGE
+    if places < SMALL:
+        return Choice(False, False, f"a small model: {places:,} places in Q, G, A")
+    if entries > FULL * places:
+        return Choice(False, False, f"{100 * min(1, entries / places):.0f} % of the places in Q, G, A are taken")
+    try:
+        structure = plan_of(qp).structure
+    except TooDenseError:
+        return Choice(False, False, PRODUCTS)
+    share = structure.entries / places
+    if share > FULL:
+        return Choice(False, False, f"{100 * share:.0f} % of the places in Q, G, A are taken")
+    analysis = structure.analysis
+    dense = ITERATIONS * (rows * n**2 + n**3 / 3) / DENSE_FLOPS_PER_NS
+    work = analysis.flops / SPARSE_FLOPS_PER_NS + PER_ENTRY_OF_L_NS * analysis.stored
+    sparse = ITERATIONS * work + PER_ITEM_NS
+    told = (
+        f"{structure.entries:,} of {places:,} places in Q, G, A are taken; estimated {sparse / 1e6:,.0f} ms an item, "
+        f"dense {dense / 1e6:,.0f} ms"
+    )
+    return Choice(only or sparse < dense, only, told)
+
+
+def _entries(block: Block) -> int:
+    """Entries of a block, products counted by their factors."""
+    found = int(block.constant.nnz) + sum(len(entries.rows) for entries in block.entries)
+    for placed in block.products:
+        found += max(f.matrix.nnz if isinstance(f, Fixed) else len(f.rows) for f in placed.term)
+    return found
+
+
+def dense_or_error(qp: ParamQP, what: str) -> None:
+    """Raises InputError if ``what``, which needs dense matrices, would make enormous ones."""
+    size = 8 * qp.n * (qp.n + qp.m + qp.k)
+    if size > TOO_LARGE:
+        why = f"it works on dense matrices, which would take {size / 2**30:,.1f} GiB for n={qp.n}, m={qp.m}, k={qp.k}"
+        raise input_error("I13", f"{what} is for smaller models", why, "try it on a smaller instance of the model", label="")
+
+
+def serves(chosen: Choice, options: Options, like: Tensor) -> bool:
+    """Whether this call goes to the sparse engine. Raises InputError where only that could serve it, and does not."""
+    if not chosen.sparse:
+        return False
+    hindrance = _hindrance(options, like)
+    if hindrance is None:
+        return True
+    if chosen.only or options.backend == "sparse":
+        raise hindrance
+    return False
+
+
+def _hindrance(options: Options, like: Tensor) -> InputError | None:
+    """What the sparse engine does not do."""
+    why = "the sparse engine works in float64 on a CPU, outside of torch.func, and solves the exact problem"
+    if not like.is_cpu or like.dtype != torch.float64:
+        mend = 'move the inputs to the CPU\nor use backend="torch", as far as memory goes'
+        return input_error("I08", f"the sparse engine does not run on {like.device.type}", why, mend, label="")
+    if options.smoothing:
+        return input_error("I13", "option smoothing: not with the sparse engine", why, "leave smoothing at 0", at=("smoothing",))
+    if batching.transformed():
+        mend = "pass a batch instead of mapping over it, and differentiate by backward or torch.autograd.grad"
+        return input_error("I13", "torch.func transforms do not reach the sparse engine", why, mend, label="")
+    return None

@@ -1,0 +1,34 @@
+"""The optimality system of one item, in the units of its equilibration, factored for given diagonals.
+
+    [Q + diag(x)   A'   G' ]
+    [A            -diag(w) ]        x > 0 on the variables, w > 0 on the rows W = [A; G]
+    [G                     ]
+
+A variable with an enormous x stands still, a row with an enormous w is not there: one pattern serves every active set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import multifrontal
+from .item import Floats, Item
+
+BUMP = 1e-13  # what becomes of a pivot that is rounding, over the size of the objective
+
+
+@dataclass(frozen=True, eq=False)
+class KKT:
+    """Factors the system of one scaled item again and again."""
+
+    item: Item
+    unit: float
+
+    def factor(self, x: Floats, w: Floats) -> multifrontal.Factorization:
+        s, item = self.item.structure, self.item
+        diagonal = np.concatenate([x, -w])
+        diagonal[s.Q.rows[s.on]] += item.Q[s.on]
+        values = np.concatenate([item.Q[s.off], item.W, diagonal])
+        return multifrontal.factor(s.analysis, values, s.signs, BUMP * self.unit)
