@@ -73,7 +73,11 @@ def residual(problem: list[Tensor], x: Tensor) -> float:
 
 
 def compare(size: tuple[int, int, int], batch: int, repeats: int, device: str) -> None:
-    """Print a line per layer; repeats are interleaved, so that what else the machine does falls on all alike."""
+    """Print a line per layer; repeats are interleaved, so that what else the machine does falls on all alike.
+
+    Every timed call comes after one of the same layer that is not timed: a training loop does not call its peers in between, and
+    what they leave in the caches is no property of the layer.
+    """
     problem = random_qps(batch, *size, device)
     weight = torch.randn(batch, size[0], dtype=torch.float64).to(device)
     layers = peers.installed()
@@ -87,6 +91,7 @@ def compare(size: tuple[int, int, int], batch: int, repeats: int, device: str) -
     times: dict[str, list[Times]] = {name: [] for name in layers}
     for _ in range(repeats):
         for name, layer in layers.items():
+            once(layer, problem, weight)
             times[name].append(once(layer, problem, weight))
     for name, runs in times.items():
         forward, backward = median(t.forward for t in runs), median(t.backward for t in runs)
