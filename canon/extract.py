@@ -172,6 +172,9 @@ class _Reader:
         self.done: dict[int, tuple[Expression, Affine]] = {}  # nodes are kept alive so that ids stay their own
 
     def read(self, root: Expression) -> Affine:
+        found = self.done.get(id(root))
+        if found is not None:
+            return found[1]
         stack = [root]
         while stack:
             node = stack[-1]
@@ -235,6 +238,8 @@ class _Reader:
         """The matrix of X -> P @ X, or X -> X @ P, on entries in C order; found by following every product P_ij X_jk."""
         if isinstance(coefficient, Constant) and coefficient.ndim < 3:
             return _constant_product(coefficient, argument.shape, on_left)
+        if coefficient.ndim < 3 and argument.ndim == 1 and not isinstance(coefficient, Constant):
+            return self._matrix(coefficient, on_left)
         operands = (coefficient, argument) if on_left else (argument, coefficient)
         places = [np.arange(o.size).reshape(o.shape) for o in operands]
         left = places[0] if operands[0].ndim > 1 else places[0][None, :]
@@ -252,6 +257,14 @@ class _Reader:
             return by_entries(row[kept], column[kept], value[kept], shape)
         slot, source, weight = self._flat(coefficient)
         return Entries(slot, row, column, source[entry], weight[entry], shape)
+
+    def _matrix(self, P: Expression, on_left: bool) -> Entries:
+        """P itself, or its transpose, where a vector is multiplied; a vector P is a row."""
+        slot, source, weight = self._flat(P)
+        height, width = (P.shape[0], P.shape[1]) if P.ndim == 2 else (1, P.size) if on_left else (P.size, 1)
+        row, column = np.divmod(np.arange(P.size), max(1, width))
+        matrix = Entries(slot, row, column, source, weight, (height, width))
+        return matrix if on_left else matrix.T
 
     def _column(self, node: Expression) -> Factor:
         if isinstance(node, Constant):

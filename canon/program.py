@@ -119,10 +119,13 @@ class Builder:
 
     def lower(self, root: Expression) -> int:
         """The slot that holds ``root``."""
-        for node in postorder([root]):
-            if id(node) not in self._lowered:
-                self._lowered[id(node)] = node, self._emit(self._step(node))
-        return self._lowered[id(root)][1]
+        found = self._lowered.get(id(root))
+        if found is None:
+            for node in postorder([root]):
+                if id(node) not in self._lowered:
+                    self._lowered[id(node)] = node, self._emit(self._step(node))
+            found = self._lowered[id(root)]
+        return found[1]
 
     def finish(self, outputs: Iterable[int]) -> Program:
         """The program for these slots."""

@@ -19,7 +19,6 @@ from ..dsl.expression import Constant, Expression
 from ..dsl.later import Text
 from ..dsl.leaves import Parameter, Variable
 from ..dsl.problem import Problem
-from ..dsl.walk import postorder
 from .param_qp import Assumption, Multiplier, ParamQP
 from .program import Program, Step
 
@@ -49,8 +48,7 @@ class Signature:
 
 def signature(problem: Problem) -> Signature:
     """The signature of a problem. Raises TypeError where something in it cannot be compared."""
-    sides = [side for v in problem.variables.values() for side in (v.lower, v.upper) if side is not None]
-    nodes = postorder([*problem.expressions, *sides])
+    nodes = problem.nodes
     number = {id(node): place for place, node in enumerate(nodes)}
     functions: dict[str, Callable[..., Any]] = {}
     met: dict[str, int] = {}

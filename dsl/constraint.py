@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,7 +25,7 @@ BOOLEAN = Attributes(boolean=True)
 
 def new_key() -> str:
     """A key that survives copying, pickling and spawning."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 @dataclass(frozen=True, eq=False)

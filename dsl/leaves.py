@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import keyword
 import math
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from . import usage
 from .atoms import Shape
 from .attributes import declared, limits, ordered, structure, zeros_fit
+from .constraint import new_key
 from .curvature import Form
 from .diagnostics import definition_error
 from .expression import Constant, Expression, apply, start
@@ -37,7 +37,7 @@ class _Leaf(Expression):
     def _begin(self, shape: int | Sequence[int], name: str | None) -> None:
         kind = type(self).__name__
         self.shape, self.name = checked_shape(shape, kind), _checked_name(name, kind)
-        self.key = uuid.uuid4().hex
+        self.key = new_key()
 
     def label(self, names: Mapping[str, str]) -> str:
         return names.get(self.key) or self.name or type(self).__name__.lower()

@@ -5,12 +5,12 @@ Signs that hold for every argument are known to the rules (``exp`` is nonnegativ
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from typing import Any
 
 from . import remedies, usage
 from .attributes import declared
+from .constraint import new_key
 from .curvature import Form
 from .diagnostics import definition_error
 from .expression import Expression, apply, wrap
@@ -94,7 +94,7 @@ def function(
         raise remedies.no_function(f)
     target = checked_shape(shape, "function")
     facts = declared("function", target, attributes)
-    return apply("function", *arguments, callable=f, batched=batched, shape=target, attributes=facts, key=uuid.uuid4().hex)
+    return apply("function", *arguments, callable=f, batched=batched, shape=target, attributes=facts, key=new_key())
 
 
 def assume(x: Any, **attributes: Any) -> Expression:

@@ -20,7 +20,7 @@ from .latex import latex
 from .leaves import Parameter, Variable
 from .printing import problem_text, text, variable_text
 from .span import Span, here
-from .walk import leaves
+from .walk import leaves_among, postorder
 
 if TYPE_CHECKING:
     from .cvxpy_export import CvxpyModel
@@ -110,9 +110,10 @@ class Problem(Shown):
             raise complaints.no_objective(objective)
         self.objective = objective
         self._constraints, self._unnamed, findings = _named(constraints)
-        found = leaves(self.expressions)
-        bounds = [side for leaf in found if isinstance(leaf, Variable) for side in (leaf.lower, leaf.upper) if side is not None]
-        found = list(dict.fromkeys([*found, *leaves(bounds)]))
+        nodes = postorder(self.expressions)
+        sides = [side for leaf in nodes if isinstance(leaf, Variable) for side in (leaf.lower, leaf.upper) if side is not None]
+        self.nodes = postorder([*self.expressions, *sides]) if sides else nodes
+        found = leaves_among(self.nodes)
         owners: dict[str, Variable | Parameter] = {}
         for leaf in found:
             if leaf.name is not None and owners.setdefault(leaf.name, leaf) is not leaf:
@@ -120,7 +121,7 @@ class Problem(Shown):
         names = names_of(found)
         self._variables = {names[leaf.key]: leaf for leaf in found if isinstance(leaf, Variable)}
         self._parameters = {names[leaf.key]: leaf for leaf in found if isinstance(leaf, Parameter)}
-        findings += rules.violations(objective.expression, objective.sign, objective.span, self._constraints)
+        findings += rules.violations(nodes, objective.expression, objective.sign, objective.span, self._constraints)
         findings += [finding for name, constraint in self._constraints.items() for finding in false(name, constraint)]
         if findings:
             raise together(findings)

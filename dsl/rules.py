@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from . import squares
 from .constraint import Constraint
@@ -21,15 +21,16 @@ from .printing import constraint_text
 from .remedies import as_parameter, definiteness_remedy, sign_remedy
 from .source import bracketed, names, sides, spoken, syntax
 from .span import Span
-from .walk import leaves, postorder
+from .walk import leaves
 
 MIRRORED = {"min": "max", "minimum": "maximum", "sum_smallest": "sum_largest"}  # written with a minus on either side
 
 
-def violations(objective: Expression, sign: int, span: Span | None, constraints: Mapping[str, Constraint]) -> list[Diagnostic]:
-    """Everything that is wrong with a problem."""
-    roots = [objective, *(side for c in constraints.values() for side in (c.left, c.right))]
-    findings = [_explain(node) for node in postorder(roots) if _at_fault(node)]
+def violations(
+    nodes: Sequence[Expression], objective: Expression, sign: int, span: Span | None, constraints: Mapping[str, Constraint]
+) -> list[Diagnostic]:
+    """Everything that is wrong with a problem. ``nodes``: all that occur in it, arguments first."""
+    findings = [_explain(node) for node in nodes if not _valid(node) and all(_valid(argument) for argument in node.args)]
     if _valid(objective):
         findings += _objective(objective, sign, span)
     for name, constraint in constraints.items():
@@ -40,10 +41,6 @@ def violations(objective: Expression, sign: int, span: Span | None, constraints:
 
 def _valid(node: Expression) -> bool:
     return node.curvature.known and node.form is not Form.NONE
-
-
-def _at_fault(node: Expression) -> bool:
-    return not _valid(node) and all(_valid(argument) for argument in node.args)
 
 
 # The smallest node at fault: which rule of composition it breaks

@@ -14,24 +14,28 @@ def postorder(roots: Iterable[Expression]) -> list[Expression]:
     """Every node once, arguments before the nodes that use them, in order of first appearance."""
     done: set[int] = set()
     order: list[Expression] = []
-    stack = [(root, False) for root in reversed(list(roots))]
+    stack = list(roots)[::-1]
     while stack:
-        node, ready = stack.pop()
-        if id(node) in done:
-            continue
-        if ready:
+        node = stack[-1]
+        if id(node) not in done:
+            waiting = [argument for argument in node.args if id(argument) not in done]
+            if waiting:
+                stack += waiting[::-1]
+                continue
             done.add(id(node))
             order.append(node)
-        else:
-            stack.append((node, True))
-            stack.extend((argument, False) for argument in reversed(node.args))
+        stack.pop()
     return order
 
 
 def leaves(roots: Iterable[Expression]) -> list[Variable | Parameter]:
     """Variables and parameters in order of first appearance."""
-    found: list[Variable | Parameter] = [node for node in postorder(roots) if hasattr(node, "key")]  # type: ignore[misc]  # have keys
-    return found
+    return leaves_among(postorder(roots))
+
+
+def leaves_among(nodes: Iterable[Expression]) -> list[Variable | Parameter]:
+    """Those of the nodes that are variables or parameters."""
+    return [node for node in nodes if hasattr(type(node), "key")]  # type: ignore[misc]  # nothing else has keys
 
 
 def same(left: Expression, right: Expression) -> bool:

@@ -147,19 +147,20 @@ def _name(program: str, n: int, layout: Layout) -> str:
     return hashlib.sha256(_source() + f"{program} {n} {layout}".encode()).hexdigest()[:40]
 
 
-def folder() -> Path | None:
+def folder() -> str | None:
     """Where compiled code is kept; None if nowhere."""
     stated = os.environ.get("KARUSH_CACHE", "")
     if stated.lower() in ("off", "0", "none"):
         return None
     if stated:
-        return Path(stated)
+        return stated
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA")
-        return Path(base) / "karush" / "cache" if base else None
+        return os.path.join(base, "karush", "cache") if base else None
+    home = os.path.expanduser("~")
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "karush"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "karush"
+        return os.path.join(home, "Library", "Caches", "karush")
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "karush")
 
 
 def kept() -> list[int] | None:
@@ -167,7 +168,7 @@ def kept() -> list[int] | None:
     place = folder()
     if place is None:
         return None
-    return [path.stat().st_size for path in place.iterdir()] if place.is_dir() else []
+    return [path.stat().st_size for path in Path(place).iterdir()] if os.path.isdir(place) else []
 
 
 def _read(name: str) -> bytes | None:
@@ -191,21 +192,21 @@ def _keep(name: str, code: bytes) -> None:
     if place is None:
         return
     try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        Path(place).mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _private(place):
             return
         handle, aside = tempfile.mkstemp(dir=place)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(hashlib.sha256(code).digest() + code)
-            os.replace(aside, place / name)
+            os.replace(aside, os.path.join(place, name))
         except OSError:
             os.unlink(aside)
     except OSError:
         return  # a folder that cannot be written, a full disk: the code is in memory all the same
 
 
-def _private(place: Path) -> bool:
+def _private(place: str) -> bool:
     """Whether nobody else may write there: code that is run must be one's own."""
     if sys.platform == "win32":
         return True
