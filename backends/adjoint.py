@@ -34,13 +34,14 @@ from torch import Tensor
 from torch.autograd import Function
 
 from . import batching, compiled, linear
+from .alone import each
 from .cpu import engine as cpu
 from .data import QPData, WarmStart
 from .find import find
 from .found import Found
 from .options import Options
 from .polish import Factor
-from .products import each, matvec, outer_like, summed_like, vecmat
+from .products import matvec, outer_like, summed_like, vecmat
 
 FACTOR = 8  # tensors that make up a factor
 Product: TypeAlias = Callable[[Tensor, Tensor], Tensor]

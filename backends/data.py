@@ -6,10 +6,8 @@ L = 1/2 x'Qx + p'x + y'(Ax - b) + z'(Gx - h) - z_lb'(x - lb) + z_ub'(x - ub),   
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -193,14 +191,6 @@ class QPSolution:
         B = self.status.numel()
         parts = (self.x, self.y, self.z, self.z_lb, self.z_ub)
         return WarmStart(*(part.detach().reshape(B, part.shape[-1]) for part in parts))
-
-
-def joined(parts: Sequence[Any]) -> Any:
-    """Results of batches, one after the other along the batch axis."""
-    first = parts[0]
-    if isinstance(first, Tensor):
-        return torch.cat(list(parts))
-    return type(first)(*(joined([getattr(part, field.name) for part in parts]) for field in fields(first)))
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,17 @@ from torch import Tensor
 from torch.autograd import Function
 
 from . import batching
+from .alone import each
 from .data import QPData, QPSolution
 from .products import matvec, outer, summed_like, vecmat
 
 
-def optimal_value(data: QPData, solution: QPSolution) -> Tensor:
-    """1/2 x'Qx + p'x of each item, (B,). Gradients of failed items are zero; NaN stays NaN."""
+def optimal_value(data: QPData, solution: QPSolution, *, alone: bool = False) -> Tensor:
+    """1/2 x'Qx + p'x of each item, (B,). Gradients of failed items are zero; NaN stays NaN. ``alone``: item by item."""
     s = solution
     fields = (data.Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub)
-    value: Tensor = Value.apply(*fields, s.x, s.y, s.z, s.z_lb, s.z_ub, s.ok)[0]
+    tensors = (*fields, s.x, s.y, s.z, s.z_lb, s.z_ub, s.ok)
+    value: Tensor = (each(Value.apply, *tensors) if alone else Value.apply(*tensors))[0]
     return value
 
 

@@ -60,8 +60,9 @@ def solve(
 ) -> tuple[Tensor, Tensor]:
     """The best iterate v = (x, y, z, s) of every item, (B, n+k+2M), and the iterations it took from ``start``.
 
-    No item takes more than ``max_iter`` iterations, nor more than its own of ``limits``, int (B,). Done is an item whose residuals are at most ``eps`` and whose relative duality gap is at most ``gap_eps``. With ``center`` the
-    iteration ends at the point of the central path where every s_i z_i is ``center``, and the gap is the distance from that.
+    No item takes more than ``max_iter`` iterations, nor more than its own of ``limits``, int (B,). Done is an item whose residuals
+    are at most ``eps`` and whose relative duality gap is at most ``gap_eps``. With ``center`` the iteration ends at the point of
+    the central path where every s_i z_i is ``center``, and the gap is the distance from that.
     """
     n, k, M = qp.n, qp.k, qp.inequalities
     last = n + k + M

@@ -266,9 +266,11 @@ class Layer(nn.Module):
         if bound.dtype != bound.like.dtype:
             options = replace(options, precision=binding.coarser(options.precision, bound.dtype))
         sparse = serves(choice(self._qp, options), options, bound.like)
-        built = self._plan.build(inputs, self._functions, bound.like, options.precision or bound.dtype, sparse, lap)
+        built = self._plan.build(
+            inputs, self._functions, bound.like, options.precision or bound.dtype, sparse, lap, options.alone(bound.like)
+        )
         if options.on_failure != "raise":
-            built, inputs = self._harmless(built, inputs, bound, sparse)
+            built, inputs = self._harmless(built, inputs, bound, sparse, options)
         size = math.prod(bound.batch)
         data = built.data.expanded_to(size)
         rejected = None if built.rejected is None else built.rejected.expand(size)
@@ -288,11 +290,13 @@ class Layer(nn.Module):
         self, raw: QPSolution, built: Built, inputs: dict[str, Tensor], given: dict[str, Tensor], bound: Bound, options: Options
     ) -> Solution:
         names = self._function_names, self._leaves, self._constraints, self._shifts, self._spans
-        policy = options.on_failure == "nan", options.regularize
+        policy = options.on_failure == "nan", options.regularize, options.alone(bound.like)
         context = Context(self._qp, self._functions, *names, bound.batch, bound.dtype, *policy)
         return Solution(raw, built.data, built.constant, built.slots, inputs, given, context)
 
-    def _harmless(self, built: Built, inputs: dict[str, Tensor], bound: Bound, sparse: bool) -> tuple[Built, dict[str, Tensor]]:
+    def _harmless(
+        self, built: Built, inputs: dict[str, Tensor], bound: Bound, sparse: bool, options: Options
+    ) -> tuple[Built, dict[str, Tensor]]:
         """Items whose data cannot be used borrow the inputs of a usable mate, so that nothing non-finite is differentiated.
 
         Zero times NaN is NaN: a gradient that is exactly zero at the data would still poison a shared parameter behind an exp or
@@ -312,7 +316,8 @@ class Layer(nn.Module):
         for name, tensor in inputs.items():
             lent = tensor.index_select(0, lender) if tensor.shape[0] == len(bad) else tensor
             borrowed[name] = torch.where(bad.all(), lent.detach(), lent)
-        again = self._plan.build(borrowed, self._functions, bound.like, bound.dtype, sparse)
+        alone = options.alone(bound.like)
+        again = self._plan.build(borrowed, self._functions, bound.like, bound.dtype, sparse, alone=alone)
         return replace(again, rejected=codes), borrowed
 
 

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from . import kkt
+from .alone import each
 from .minimum_norm import solve as minimum_norm
 from .polish import Factor
-from .products import each, matvec, vecmat
+from .products import matvec, vecmat
 
 REFINEMENTS = 8
 ACCURATE = {torch.float64: 1e-13, torch.float32: 1e-6}

@@ -6,7 +6,7 @@ Plans are immutable and found by content: equal problems share one, and a copied
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import torch
@@ -15,11 +15,13 @@ from torch import Tensor
 from ..canon.param_qp import Assumption, ParamQP
 from ..canon.program import Functions
 from ..dsl.sign import Attributes
+from .alone import item as own
+from .alone import joined
 from .assemble import Assembly
 from .checks import holds, plainly, verdict
 from .constants import Constants
 from .data import QPData
-from .evaluate import Evaluator
+from .evaluate import Evaluator, batch_of
 from .laps import Lap, untimed
 from .sparse.assembly import SparseAssembly
 from .sparse.data import SparseData
@@ -71,12 +73,15 @@ class Plan:
         precision: torch.dtype,
         sparse: bool = False,
         lap: Lap = untimed,
+        alone: bool = False,
     ) -> Built:
         """Run the plan. ``inputs``: one tensor per parameter, with one leading axis of size B, or 1 where shared.
 
         ``like`` has the device and the solve dtype; ``precision`` is the dtype that the values came in. ``sparse``: matrices as
-        values on their patterns. ``lap``: a clock.
+        values on their patterns. ``lap``: a clock. ``alone``: for one item after the other.
         """
+        if alone and not sparse:
+            return self._one_by_one(inputs, functions, like, precision, lap)
         held = self._constants.on(like.device, like.dtype)
         slots = self._evaluator.run(inputs, functions, held)
         lap("derived parameters")
@@ -94,6 +99,18 @@ class Plan:
             rejected = code if rejected is None else torch.maximum(rejected, code)
         lap("assemble")
         return Built(data, constant, slots, rejected)
+
+    def _one_by_one(
+        self, inputs: Mapping[str, Tensor], functions: Functions, like: Tensor, precision: torch.dtype, lap: Lap
+    ) -> Built:
+        items = [{name: own(tensor, i) for name, tensor in inputs.items()} for i in range(max(1, batch_of(inputs.values())))]
+        parts = [self.build(part, functions, like, precision) for part in items]
+        if any(part.rejected is not None for part in parts):
+            none = torch.zeros(1, dtype=torch.int8)
+            parts = [replace(part, rejected=none if part.rejected is None else part.rejected) for part in parts]
+        whole: Built = joined(parts)
+        lap("assemble")
+        return whole
 
     def completed(self, inputs: dict[str, Tensor], like: Tensor) -> dict[str, Tensor]:
         """The inputs, and the declared value of parameters that are not among them."""

@@ -5,8 +5,6 @@ On a CPU, torch multiplies a batch of row vectors from the left about three time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import torch
 from torch import Tensor
 
@@ -45,18 +43,3 @@ def outer_like(block: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Ten
 def summed_like(block: Tensor, grad: Tensor) -> Tensor:
     """A gradient, summed over the batch where the block is shared."""
     return grad.sum(0, keepdim=True) if block.shape[0] == 1 and grad.shape[0] != 1 else grad
-
-
-def each(function: Callable[..., Sequence[Tensor]], *tensors: Tensor) -> tuple[Tensor, ...]:
-    """``function`` of one item after the other, its results laid together: products round by the size of the batch.
-
-    And by where in a cache line a matrix begins, so that items are copied. Tensors with a batch axis of size 1 are shared.
-    """
-    sizes = [len(tensor) for tensor in tensors]
-    if 0 in sizes:
-        return tuple(function(*tensors))
-    parts = [
-        function(*((tensor if size == 1 else tensor[i : i + 1]).clone() for tensor, size in zip(tensors, sizes, strict=True)))
-        for i in range(max(sizes))
-    ]
-    return tuple(torch.cat(column) for column in zip(*parts, strict=True))

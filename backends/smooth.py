@@ -28,7 +28,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from . import interior_point, kkt, linear
-from .data import Active, QPData, QPSolution, Ray, Residuals, joined
+from .alone import joined
+from .data import Active, QPData, QPSolution, Ray, Residuals
 from .equilibrate import equilibrate
 from .failure import SolveError
 from .find import find

@@ -20,6 +20,7 @@ from ..dsl.leaves import Parameter, Variable
 from ..dsl.render import listed
 from ..dsl.span import Span
 from ..dsl.usage import of_model
+from .alone import each
 from .data import QPData, QPSolution, Residuals, WarmStart
 from .envelope import optimal_value
 from .evaluate import evaluate
@@ -72,6 +73,7 @@ class Context:
     dtype: torch.dtype
     nan_on_failure: bool
     regularize: float
+    alone: bool  # what torch computes is computed for one item after the other
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,11 +152,11 @@ class Solution:
             if isinstance(self.data, SparseData):
                 value = value + envelope.quadratic(self.data, x)
             else:
-                value = value + (x * (self.data.Q @ x.unsqueeze(2)).squeeze(2)).sum(1) / 2
+                value = value + (each(_curved, x, self.data.Q) if self.context.alone else _curved(x, self.data.Q))[0]
         elif isinstance(self.data, SparseData):
             value = envelope.optimal_value(self.data, self.raw)
         else:
-            value = optimal_value(self.data, self.raw)
+            value = optimal_value(self.data, self.raw, alone=self.context.alone)
         return self._kept(self.context.qp.sign * (value + self.constant), ())
 
     @property
@@ -252,7 +254,13 @@ class Solution:
         for v in qp.variables:
             values[v.name] = _full(x, v).reshape(x.shape[0], *v.shape)
         functions = {**self.context.functions, **builder.functions}
-        return self._kept(evaluate(program, values, functions, x, self.slots), expression.shape)
+
+        def value(*known: Tensor) -> tuple[Tensor]:
+            named = dict(zip(values, known, strict=False))
+            return (evaluate(program, named, functions, x, known[len(values) :]),)
+
+        found = each(value, *values.values(), *self.slots) if self.context.alone else value(*values.values(), *self.slots)
+        return self._kept(found[0], expression.shape)
 
     def _kept(self, value: Tensor, shape: Shape) -> Tensor:
         """``value`` for every item; nothing flows back through a failed one."""
@@ -267,6 +275,11 @@ class Solution:
 
     def _name(self, leaf: Variable | Parameter) -> str:
         return _Names(self)[leaf.key]
+
+
+def _curved(x: Tensor, Q: Tensor) -> tuple[Tensor]:
+    """x'Qx/2 of each item."""
+    return ((x * (Q @ x.unsqueeze(2)).squeeze(2)).sum(1) / 2,)
 
 
 def _full(x: Tensor, variable: Retrieved) -> Tensor:

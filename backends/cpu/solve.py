@@ -26,9 +26,9 @@ RESULTS = (
 INTEGERS = {"iterations": INT, "sure": BYTE, "rows": BYTE, "lower": BYTE, "upper": BYTE}
 LEFT = len(SIZES)  # becomes 1 where an item is left unsolved
 WORDS = LEFT + 1 + 2 * len(TENSORS) + len(RESULTS)
-# Numbers: eps, and how many iterations an item may take in all; then for each attempt the residual and the gap of the loop, and the bias of the polish. After all other words: how
-# many attempts, and for each its iterations, its refinements, where it starts, and whether all unsolved items go on from it or only
-# those that are nearly solved.
+# Numbers: eps, and how many iterations an item may take in all; then for each attempt the residual and the gap of the loop, and the
+# bias of the polish. After all other words: how many attempts, and for each its iterations, its refinements, where it starts, and
+# whether all unsolved items go on from it or only those that are nearly solved.
 SMALLEST = 1e-14  # slacks and multipliers of a solution as it was: zero, for all that the choice of the active set sees
 WHERE_IT_IS, COLD, WARM, AS_IT_WAS = range(4)
 

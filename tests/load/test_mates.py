@@ -238,6 +238,40 @@ def test_a_layer_gives_an_item_the_same_bits_in_any_company() -> None:
             assert torch.equal(part, healthy[name][position : position + 1]), name
 
 
+@pytest.mark.parametrize("options", [{}, {"smoothing": 1e-3}, {"regularize": 1e-2}, {"backend": "torch"}], ids=str)
+def test_all_that_a_layer_says_is_the_same_in_a_batch_of_any_size(options: dict[str, Any]) -> None:
+    """Constants times parameters, a network, an inverse; expressions of the solution, multipliers, the objective, and gradients."""
+    rng = np.random.default_rng(0)
+    C, D = rng.normal(size=(9, 33)), rng.normal(size=(33, 33))
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(33, 17), torch.nn.Tanh(), torch.nn.Linear(17, 9)).double()
+    x = kr.Variable(9, name="x")
+    u, S = kr.Parameter(33, name="u"), kr.Parameter((9, 9), name="S", PSD=True)
+    target = C @ u + kr.function(network, u, shape=9)
+    cost = kr.sum_squares(x - target) + kr.quad_form(x, kr.inv(S)) + kr.sum_squares((C @ D) @ kr.exp(u) / 99 + C[:, :9] @ x)
+    problem = kr.Problem(kr.Minimize(cost), {"cap": C[:, :9] @ x <= kr.abs(C @ u) + 1, "low": x >= -1})
+    layer = kr.compile(problem, batch_invariant=True, **options)
+    G = torch.from_numpy(rng.normal(size=(B, 9, 9)))
+    given = {"u": torch.from_numpy(rng.normal(size=(B, 33))) / 9, "S": G @ G.mT + torch.eye(9, dtype=F)}
+
+    def told(some: slice) -> list[Tensor]:
+        leaves = {name: value[some].clone().requires_grad_() for name, value in given.items()}
+        s = layer(leaves)
+        said = [s[x], s.dual("cap"), s.objective, s[C[:, :9] @ x - target], s[kr.quad_form(x, S)]]
+        total = sum(((1 + torch.arange(part[0].numel(), dtype=F)).sin() * part.flatten(1)).sum() for part in map(_column, said))
+        assert isinstance(total, Tensor)
+        return [part.detach() for part in said] + list(torch.autograd.grad(total, list(leaves.values())))
+
+    whole = told(slice(None))
+    for start, stop in [(i, i + 1) for i in range(B)] + [(0, 3), (2, 7)]:
+        for place, (found, expected) in enumerate(zip(told(slice(start, stop)), whole, strict=True)):
+            assert torch.equal(found, expected[start:stop]), (place, start, stop)
+
+
+def _column(part: Tensor) -> Tensor:
+    return part.reshape(len(part), -1)
+
+
 @pytest.mark.parametrize("spoil", [singular, dependent_equalities, condition_1e12, huge], ids=lambda spoil: spoil.__name__)
 def test_hard_items_too_are_the_same_in_a_batch_of_any_size(spoil: Spoil, backend: Backend) -> None:
     """What the compiled engine cannot prove goes on to the torch engine, where the number of such mates must not count either."""
