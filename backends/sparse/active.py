@@ -31,8 +31,9 @@ from .residuals import Point
 Mask = NDArray[np.bool_]
 
 ENORMOUS = 1e20  # weight of what is not there, over the size of the objective or its inverse
-RHO, DELTA = 1e-9, 1e-9
+RHO, DELTA = 1e-8, 1e-8
 REFINEMENTS, FROM_NOTHING, PATIENT = 2, 3, 12
+VIOLATED = 1e-12  # by this much, over the size of its terms, a row is violated
 STEADY = 1e-6  # an update of multipliers over themselves, in the last refinement of a polish
 LINEAR_REFINEMENTS, ACCURATE, CONSISTENT, SETTLED = 12, 1e-13, 1e-9, 1e-8
 FILTERS = 4  # times that a right-hand side is cleared of what no solution matches
@@ -45,6 +46,11 @@ class Active:
     rows: Mask
     lower: Mask
     upper: Mask
+
+    def changes(self, other: Active) -> int:
+        """In how many places two sets differ."""
+        pairs = (self.rows, other.rows), (self.lower, other.lower), (self.upper, other.upper)
+        return sum(int((ours != theirs).sum()) for ours, theirs in pairs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +113,10 @@ def factorize(qp: Scaled, active: Active, d: Floats, e: Floats) -> Held:
     return Held(active, qp.kkt, d, e, RHO * qp.curvature, DELTA / qp.unit).with_factor()
 
 
-def polish(item: Item, held: Held, point: Point, refinements: int) -> tuple[Point, bool]:
-    """The solution of the active set's system, refined from ``point``, and whether the last refinement left multipliers alone."""
+def polish(item: Item, held: Held, point: Point, refinements: int) -> tuple[Point, bool, Active]:
+    """The solution of the active set's system, refined from ``point``; whether the last refinement left multipliers alone; and the
+    active set that the solution suggests: without what has a negative multiplier, with what is violated.
+    """
     k, active = item.structure.k, held.active
     x = np.where(active.lower, item.lb, np.where(active.upper, item.ub, point.x))
     w = np.where(active.rows, point.w, 0)
@@ -121,12 +129,21 @@ def polish(item: Item, held: Held, point: Point, refinements: int) -> tuple[Poin
     size = float(np.abs(w * inverse).max(initial=0))
     cost = float(np.abs(item.p * held.d).max(initial=0))
     steady = float(np.abs(u_w * inverse).max(initial=0)) <= STEADY * max(size, cost or 1.0)
+    over = item.times_W(x) - item.rhs > VIOLATED * (np.abs(item.rhs) + item.magnitude.times_W(np.abs(x)))
+    over[:k] = True
+    gradient = item.times_Q(x) + item.p + item.times_Wt(w)
+    beyond = VIOLATED * np.abs(x)
+    suggested = Active(
+        np.where(active.rows, (w > 0) | (np.arange(len(w)) < k), over),
+        np.where(active.lower, gradient > 0, x < item.lb - beyond),
+        np.where(active.upper, gradient < 0, x > item.ub + beyond),
+    )
     w = np.concatenate([w[:k], np.maximum(w[k:], 0)])
     x = item.clamp(x)
     reduced = item.times_Q(x) + item.p + item.times_Wt(w)
     z_lb = np.where(active.lower, np.maximum(reduced, 0), 0)
     z_ub = np.where(active.upper, np.maximum(-reduced, 0), 0)
-    return Point(x, w, z_lb, z_ub), steady
+    return Point(x, w, z_lb, z_ub), steady, suggested
 
 
 def linear_solve(item: Item, held: Held, r_x: Floats, r_w: Floats, r_bound: Floats) -> tuple[Floats, Floats, Floats]:

@@ -8,12 +8,13 @@ The multipliers of (a), if they are not zero, prove that there is no x; a d that
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from . import engine
-from .item import Floats, Index, Item
+from .item import Floats, Index, Item, dot
 from .structure import Pattern, pattern, shared
 
 ZERO, DECREASE, NEGLIGIBLE, MAX_ITER = 1e-12, 1e-7, 1e-6, 80
@@ -57,9 +58,9 @@ def _empty(item: Item, w: Floats) -> Proof | None:
     z_lb, z_ub = np.where(lower, np.maximum(drift, 0), 0), np.where(upper, np.maximum(-drift, 0), 0)
     lb, ub = np.where(lower, item.lb, 0), np.where(upper, item.ub, 0)
     left = np.abs(drift - z_lb + z_ub)
-    value = float(w @ item.rhs) - float(lb @ z_lb) + float(ub @ z_ub)
+    value = dot(w, item.rhs) - dot(lb, z_lb) + dot(ub, z_ub)
     nothing = item.largest_of_rows == 0  # a row without coefficients has no units
-    size = float(np.abs(w) @ (np.abs(item.rhs) + nothing)) + float(np.abs(lb) @ z_lb) + float(np.abs(ub) @ z_ub)
+    size = dot(np.abs(w), np.abs(item.rhs) + nothing) + dot(np.abs(lb), z_lb) + dot(np.abs(ub), z_ub)
     proven = bool((left <= ZERO * item.magnitude.times_Wt(np.abs(w))).all()) and value < -DECREASE * size
     return Proof(None, w, z_lb, z_ub) if proven else None
 
@@ -68,7 +69,7 @@ def unbounded(item: Item) -> Proof | None:
     """Problem (b), whose solution is tried as a direction of endless descent."""
     s = item.structure
     n, k, m = s.n, s.k, s.m
-    norm = float(np.linalg.norm(item.p))
+    norm = math.sqrt(dot(item.p, item.p))
     if norm == 0:
         return None
     Q = s.whole_Q
@@ -104,7 +105,7 @@ def _falls(item: Item, d: Floats) -> bool:
     Wd, row_size = item.times_W(d), ZERO * item.magnitude.times_W(size)
     flat = bool((np.abs(item.times_Q(d)) <= ZERO * item.magnitude.times_Q(size)).all())
     stays = bool((np.abs(Wd[:k]) <= row_size[:k]).all()) and bool((Wd[k:] <= row_size[k:]).all())
-    return flat and stays and float(item.p @ d) < -DECREASE * float(item.magnitude.p @ size)
+    return flat and stays and dot(item.p, d) < -DECREASE * dot(item.magnitude.p, size)
 
 
 def _posed(n: int, r: int, rows: Index, cols: Index, values: Floats, rhs: Floats, k: int, lb: Floats, ub: Floats) -> Item:

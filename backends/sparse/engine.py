@@ -21,10 +21,11 @@ from .item import Floats, Item, equilibrate, scaled
 from .residuals import Floors, Measure, Point, Residuals
 
 SURE = 1e-2  # a polished point with residuals below SURE * eps is the optimum, however it was found
-EARLY = 1e-6  # where the active set shows
+EARLY = 1e-5  # where the active set shows, but for a few places
 SECOND = 1e-4  # times eps: the gap of the second attempt
 UNDECIDED = 1e-3  # rows with z/s within this factor of the dividing line are tried on both sides of it
 LOOSE = 1e-4
+CORRECTIONS = 6  # of an active set
 WARM_ITERATIONS = 12
 
 
@@ -80,7 +81,7 @@ class _Search:
         if not qp.M:
             only = self._polished(qp, None, 1.0, FROM_NOTHING)
             return only if only.sure else _better(only, self._polished(qp, None, 1.0, PATIENT))
-        first = max(self.eps, min(EARLY, math.sqrt(self.eps))) / 2
+        first = max(self.eps, EARLY) / 2
         best: _Attempt | None = None
         if start is not None:
             v = interior_point.warm_start(qp, start.x / self.d, start.w / self.e, start.z_lb * self.d, start.z_ub * self.d)
@@ -119,20 +120,32 @@ class _Search:
         return best
 
     def _polished(self, qp: Scaled, v: Iterate | None, bias: float, refinements: int) -> _Attempt:
-        """The iterate, or the polished point where that is better, and the factor of the active set."""
+        """The iterate, or the polished point where that is better, and the factor of the active set.
+
+        A polished point that is not optimal mostly violates a few rows, or pulls at a few: the set is corrected by these as long as
+        they become fewer, which costs as much as iterating and ends at once.
+        """
         if v is None:
             nothing, rows = np.zeros(qp.n), np.ones(qp.k, dtype=bool)
             start, active = Point(nothing, np.zeros(qp.k), nothing, nothing), Active(rows, nothing > 0, nothing > 0)
         else:
             start, active = identified(qp, v, self.d, self.e, self.item, bias)
-        held = factorize(qp, active, self.d, self.e)
-        point, steady = polish(self.item, held, start, refinements)
-        residuals = self.measure.residuals(point, self.measure.fair)
-        if steady and residuals.worst <= SURE * self.eps:
-            return _Attempt(point, held, residuals, True)
-        residuals = self.measure.residuals(point, self.measure.plain)
+        first, last = None, len(active.rows) + 2 * qp.n
+        point = start
+        for _ in range(CORRECTIONS + 1):
+            held = factorize(qp, active, self.d, self.e)
+            point, steady, suggested = polish(self.item, held, point, refinements)
+            residuals = self.measure.residuals(point, self.measure.fair)
+            if steady and residuals.worst <= SURE * self.eps:
+                return _Attempt(point, held, residuals, True)
+            if first is None:
+                first = _Attempt(point, held, self.measure.residuals(point, self.measure.plain), False)
+            changes = active.changes(suggested)
+            if not 0 < changes <= last / 2:
+                break
+            active, last = suggested, changes
         before = self.measure.residuals(start, self.measure.plain)
-        return _Attempt(point, held, residuals, False) if residuals.worst <= before.worst else _Attempt(start, held, before, False)
+        return first if first.residuals.worst <= before.worst else _Attempt(start, first.held, before, False)
 
 
 def _better(ours: _Attempt | None, theirs: _Attempt) -> _Attempt:

@@ -22,7 +22,7 @@ from .active import Active, Held, factorize, unmatched
 from .data import SparseData
 from .engine import scale
 from .find import finite_item
-from .item import Floats, Item, equilibrate
+from .item import Floats, Item, dot, equilibrate
 from .residuals import Measure
 
 STRIDE = 0.6180339887498949  # its multiples less their integers have no pattern
@@ -81,11 +81,11 @@ def _rcond(item: Item, held: Held, x: Floats, w: Floats) -> float:
     def grown(step: Any) -> float:
         v_x, v_w, growth = np.where(free, x, 0), np.where(rows, w, 0), 0.0
         for _ in range(STEPS):
-            size = math.hypot(float(np.linalg.norm(v_x)), float(np.linalg.norm(v_w)))
+            size = math.sqrt(dot(v_x, v_x) + dot(v_w, v_w))
             if not size:
                 return 0.0
             v_x, v_w = step(v_x / size, v_w / size)
-            growth = math.hypot(float(np.linalg.norm(v_x)), float(np.linalg.norm(v_w)))
+            growth = math.sqrt(dot(v_x, v_x) + dot(v_w, v_w))
         return growth
 
     product = grown(times) * grown(back)

@@ -19,12 +19,13 @@ system without them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from .item import Floats, Item
+from .item import Floats, Item, dot
 from .kkt import KKT
 from .multifrontal import Factorization
 
@@ -32,7 +33,7 @@ STEP = 0.999  # of the way to the boundary
 TRUSTED = 0.3  # length of the predictor's step from which its second-order term is used in full
 NEAR, SHORTER, CUTS = 1e-3, 0.8, 6  # every product s_i z_i stays above NEAR times their mean, or the step is cut
 STALL, FAR = 8, 30  # iterations without a better iterate before giving up, plain and careful
-RHO, DELTA = 1e-9, 1e-9
+RHO, DELTA = 1e-8, 1e-8
 REFINEMENTS = 3  # of a careful step
 LEAST = 1e-3  # slack of a warm start, over the size of right-hand sides; its multiplier likewise
 
@@ -125,15 +126,15 @@ def solve(qp: Scaled, eps: float, gap_eps: float, max_iter: int, start: Iterate 
         if now <= gap_eps or iteration - improved >= (FAR if careful else STALL) or iteration == max_iter or not np.isfinite(now):
             break
         ratio = s / z
-        F = qp.kkt.factor(rho + qp.onto_diagonal(1 / ratio[m:]), np.concatenate([held, ratio[:m] + delta]))
+        F = qp.kkt.factor(rho + qp.onto_diagonal(1 / ratio[m:]), np.concatenate([held, ratio[:m] + delta]), passing=True)
         if F.bumped:
             rho, delta = 10 * rho, 10 * delta
             held = np.full(k, delta)
         newton = _Newton(qp, F, ratio, r_x, r_w, r_b, z, s, REFINEMENTS if careful else 0)
-        mu = float(s @ z) / M
+        mu = dot(s, z) / M
         _, _, dz, ds = newton.step(z)
         alpha = _step(z, s, dz, ds, 1.0)
-        mu_affine = float((s + alpha * ds) @ (z + alpha * dz)) / M
+        mu_affine = dot(s + alpha * ds, z + alpha * dz) / M
         sigma_mu = mu_affine**3 / mu**2
         trust = min(1.0, alpha / TRUSTED) ** 2
         dx, dw, dz, ds = newton.step(z + (trust * ds * dz - sigma_mu) / s)
@@ -207,11 +208,14 @@ def _merit(
         worst = max(worst, float((np.abs(r_w) / (qp.floor_w + np.abs(Wx))).max()))
     if len(r_b):
         worst = max(worst, float((np.abs(r_b) / (qp.floor_b + np.abs(qp.bounds_of(v.x)))).max()))
-    xQx, px, k = float(v.x @ Qx), float(v.x @ qp.item.p), qp.k
-    gap = xQx + px + float(v.w[:k] @ qp.item.rhs[:k]) + float(z @ h)
+    xQx, px, k = dot(v.x, Qx), dot(v.x, qp.item.p), qp.k
+    gap = xQx + px + dot(v.w[:k], qp.item.rhs[:k]) + dot(z, h)
     objective = xQx / 2 + px
     size = qp.gap_floor + abs(objective) + abs(objective - gap)
-    return max(worst if worst > eps else 0.0, abs(gap) / size)
+    relative = abs(gap) / size
+    if not math.isfinite(worst + relative):
+        return math.inf
+    return max(worst if worst > eps else 0.0, relative)
 
 
 def _start(qp: Scaled) -> Iterate:
@@ -221,7 +225,7 @@ def _start(qp: Scaled) -> Iterate:
     unit = _size(np.concatenate([item.rhs[:k], qp.h]))
     theta = max(qp.theta, 0.1 * qp.unit)
     diagonal = RHO * qp.unit + qp.onto_diagonal(np.full(M - m, theta))
-    F = qp.kkt.factor(diagonal, np.concatenate([np.full(k, DELTA / qp.unit), np.full(m, 1 / theta)]))
+    F = qp.kkt.factor(diagonal, np.concatenate([np.full(k, DELTA / qp.unit), np.full(m, 1 / theta)]), passing=True)
     right = np.concatenate([qp.to_x(theta * qp.h[m:]) - item.p, item.rhs])
     found = F.solve(right)
     x, y = found[:n], found[n : n + k]
@@ -229,7 +233,7 @@ def _start(qp: Scaled) -> Iterate:
     z = -theta * s
     s = s + max(0.0, -1.5 * float(s.min()))
     z = z + max(0.0, -1.5 * float(z.min()))
-    product = float(s @ z)
+    product = dot(s, z)
     ds = max(product / 2 / max(float(z.sum()), 1e-300), 1e-2 * unit)
     dz = max(product / 2 / max(float(s.sum()), 1e-300), 1e-2 * theta * unit)
     s, z = s + ds, z + dz

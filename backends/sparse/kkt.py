@@ -10,6 +10,7 @@ A variable with an enormous x stands still, a row with an enormous w is not ther
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -26,9 +27,14 @@ class KKT:
     item: Item
     unit: float
 
-    def factor(self, x: Floats, w: Floats) -> multifrontal.Factorization:
+    @cached_property
+    def _room(self) -> Floats:
+        return multifrontal.room_for_L_of(self.item.structure.analysis)
+
+    def factor(self, x: Floats, w: Floats, *, passing: bool = False) -> multifrontal.Factorization:
+        """``passing``: the factors last until the next ones that are; memory for them is used again."""
         s, item = self.item.structure, self.item
         diagonal = np.concatenate([x, -w])
         diagonal[s.Q.rows[s.on]] += item.Q[s.on]
         values = np.concatenate([item.Q[s.off], item.W, diagonal])
-        return multifrontal.factor(s.analysis, values, s.signs, BUMP * self.unit)
+        return multifrontal.factor(s.analysis, values, s.signs, BUMP * self.unit, self._room if passing else None)

@@ -26,12 +26,13 @@ from numpy.typing import NDArray
 from ..cpu import machine
 from ..cpu.llvm import Lanes
 from .code import LANES, Code, Int, Ints, Real, Reals
-from .symbolic import PADDING, Analysis
+from .symbolic import PADDING, Analysis, address
 
 Floats = NDArray[np.float64]
 
 TINY = 1e-3  # a pivot of this many ``bump`` is zero
 BLOCK = 32  # columns that are eliminated before the rest is updated
+TINY_FRONT = 8  # rows up to which a front is eliminated number by number
 TILE = 4  # columns of a tile of registers
 TABLES = (
     "first", "width", "front", "columns_at", "rows_at", "rows", "places", "consecutive",
@@ -51,23 +52,32 @@ class Factorization:
         x = np.ascontiguousarray(r[a.order])
         room = np.zeros(a.largest + 2 * PADDING)
         words = np.concatenate([_words(a), _addresses(self._L, self.D, x, room), [len(a.first)]])
-        _kernels()["solve"](words.ctypes.data, 0, 0, 0, 0)
+        _kernels()["solve"](address(words), 0, 0, 0, 0)
         found = np.empty_like(x)
         found[a.order] = x
         return found
 
 
-def factor(analysis: Analysis, values: Floats, signs: Floats, bump: float) -> Factorization:
-    """Factor the matrix with these values at the entries that were analysed. ``signs`` of D, in the order of K's rows."""
+def factor(analysis: Analysis, values: Floats, signs: Floats, bump: float, room_for_L: Floats | None = None) -> Factorization:
+    """Factor the matrix with these values at the entries that were analysed. ``signs`` of D, in the order of K's rows.
+
+    ``room_for_L``: memory from ``room_for_L_of`` that holds L instead of new memory, as long as nobody else uses it.
+    """
     a = analysis
     room = _room(a)
-    L, D = np.empty(a.stored + 2 * PADDING), np.empty(a.N)
-    L[a.stored :] = 0
+    L, D = (room_for_L_of(a) if room_for_L is None else room_for_L), np.empty(a.N)
     signs = signs[a.order]
     numbers, count = np.array([TINY * bump, bump]), np.zeros(1, dtype=np.int64)
     words = np.concatenate([_words(a), _addresses(L, D, values, signs, *room, numbers, count), [len(a.first)]])
-    _kernels()["factor"](words.ctypes.data, 0, 0, 0, 0)
+    _kernels()["factor"](address(words), 0, 0, 0, 0)
     return Factorization(a, L, D, int(count[0]))
+
+
+def room_for_L_of(a: Analysis) -> Floats:
+    """Memory for L, and zeros behind it, because registers reach beyond the last row."""
+    L = np.empty(a.stored + 2 * PADDING)
+    L[a.stored :] = 0
+    return L
 
 
 _local = threading.local()
@@ -88,7 +98,7 @@ def _words(a: Analysis) -> NDArray[np.int64]:
 
 
 def _addresses(*arrays: NDArray[Any]) -> NDArray[np.int64]:
-    return np.array([array.ctypes.data for array in arrays], dtype=np.int64)
+    return np.array([address(array) for array in arrays], dtype=np.int64)
 
 
 # The programs
@@ -155,11 +165,14 @@ def _write_factor(c: Code) -> None:
                         _spread(c, t, child, ld)
                     with c.when("==", thin[child], 0):
                         _extend(c, t, child, ld)
-                for start in c.range(0, w, BLOCK):
-                    stop = (start + BLOCK).least(w)
-                    _panel(c, t, D, signs, start, stop, f, ld)
-                    with c.when("<", stop, f):
-                        _update(c, t, D, start, stop, f, ld)
+                with c.when("<=", f, TINY_FRONT):
+                    _tiny(c, t, D, signs, w, f, ld)
+                with c.when(">", f, TINY_FRONT):
+                    for start in c.range(0, w, BLOCK):
+                        stop = (start + BLOCK).least(w)
+                        _panel(c, t, D, signs, start, stop, f, ld)
+                        with c.when("<", stop, f):
+                            _update(c, t, D, start, stop, f, ld)
                 _keep(c, t, s, w, f, ld)
 
 
@@ -221,6 +234,22 @@ def _panel(c: Code, t: _Tables, D: Reals, signs: Reals, start: Int, stop: Int, f
                 other.put_wide(i, c.fma(column.wide(i), factor, other.wide(i)))
 
 
+def _tiny(c: Code, t: _Tables, D: Reals, signs: Reals, w: Int, f: Int, ld: Int) -> None:
+    """Eliminate all w columns of a front that is smaller than a register: numbers just written are slow to read as registers."""
+    F = t["F"]
+    for j in c.range(0, w):
+        column = F.tail(j * ld)
+        pivot = _pivot(c, t, column[j], signs[j])
+        D[j] = pivot
+        inverse = c.real(1.0) / pivot
+        for k in c.range(j + 1, f):
+            other, factor = F.tail(k * ld), -(column[k] * inverse)
+            for i in c.range(k, f):
+                other[i] = c.fma(column[i], factor, other[i])
+        for i in c.range(j + 1, f):
+            column[i] = column[i] * inverse
+
+
 def _update(c: Code, t: _Tables, D: Reals, start: Int, stop: Int, f: Int, ld: Int) -> None:
     """F22 -= L2 D L2' in tiles of registers; what lies above the diagonal is written, and never read."""
     F, pack = t["F pack"]
@@ -271,37 +300,80 @@ def _write_solve(c: Code) -> None:
     """x becomes K^-1 x: forward through the supernodes, a division, and back."""
     with c.function("solve", 3, 2) as arguments:
         t = _Tables(c, arguments[0], REALS_OF_SOLVE)
-        first, width, front, columns_at, rows_at = t["first width front columns_at rows_at"]
-        L, D, x, room = t["L D x room"]
         for s in c.range(0, t.supernodes):
-            w, f, own, rows = width[s], front[s], x.tail(first[s]), t["rows"].tail(rows_at[s])
-            columns = L.tail(columns_at[s])
-            for j in c.range(0, w):
-                room[j] = own[j]
-            for i in c.range(w, f):
-                room[i] = c.real(0.0)
-            for j in c.range(0, w):
-                column, factor = columns.tail(j * f), c.spread(-room[j])
-                for i in c.range(j + 1, f, LANES):
-                    room.put_wide(i, c.fma(column.wide(i), factor, room.wide(i)))
-            for j in c.range(0, w):
-                own[j] = room[j] / D.tail(first[s])[j]
-            for i in c.range(w, f):
-                x[rows[i]] = x[rows[i]] + room[i]
+            f = t["front"][s]
+            with c.when("<=", f, TINY_FRONT):
+                _forward_tiny(c, t, s)
+            with c.when(">", f, TINY_FRONT):
+                _forward(c, t, s)
         for s in c.down(t.supernodes):
-            w, f, own, rows = width[s], front[s], x.tail(first[s]), t["rows"].tail(rows_at[s])
-            columns = L.tail(columns_at[s])
-            for i in c.range(0, f):
-                room[i] = x[rows[i]]
-            room.put_wide(f, c.zeros())
-            for j in c.down(w):
-                column = columns.tail(j * f)
+            f = t["front"][s]
+            with c.when("<=", f, TINY_FRONT):
+                _back_tiny(c, t, s)
+            with c.when(">", f, TINY_FRONT):
+                _back(c, t, s)
 
-                def step(i: Int, sums: list[Any], column: Reals = column, after: Int = j + 1) -> list[Any]:
-                    place = i * LANES + after
-                    return [c.fma(column.wide(place), room.wide(place), sums[0])]
 
-                count = (f - j + LANES - 2) // LANES
-                value = room[j] - c.total(c.fold(count, [c.zeros()], step)[0])
-                room[j] = value
-                own[j] = value
+def _supernode(t: _Tables, s: Int) -> tuple[Int, Int, Reals, Reals, Ints, Reals]:
+    """Width, front, its x, its D, its rows, its columns of L."""
+    first = t["first"][s]
+    rows, columns = t["rows"].tail(t["rows_at"][s]), t["L"].tail(t["columns_at"][s])
+    return t["width"][s], t["front"][s], t["x"].tail(first), t["D"].tail(first), rows, columns
+
+
+def _forward(c: Code, t: _Tables, s: Int) -> None:
+    x, room = t["x room"]
+    w, f, own, D, rows, columns = _supernode(t, s)
+    for j in c.range(0, w):
+        room[j] = own[j]
+    for i in c.range(w, f):
+        room[i] = c.real(0.0)
+    for j in c.range(0, w):
+        column, factor = columns.tail(j * f), c.spread(-room[j])
+        for i in c.range(j + 1, f, LANES):
+            room.put_wide(i, c.fma(column.wide(i), factor, room.wide(i)))
+    for j in c.range(0, w):
+        own[j] = room[j] / D[j]
+    for i in c.range(w, f):
+        x[rows[i]] = x[rows[i]] + room[i]
+
+
+def _forward_tiny(c: Code, t: _Tables, s: Int) -> None:
+    x = t["x"]
+    w, f, own, D, rows, columns = _supernode(t, s)
+    for j in c.range(0, w):
+        column, value = columns.tail(j * f), own[j]
+        for i in c.range(j + 1, f):
+            x[rows[i]] = c.fma(column[i], -value, x[rows[i]])
+        own[j] = value / D[j]
+
+
+def _back(c: Code, t: _Tables, s: Int) -> None:
+    x, room = t["x room"]
+    w, f, own, _, rows, columns = _supernode(t, s)
+    for i in c.range(0, f):
+        room[i] = x[rows[i]]
+    room.put_wide(f, c.zeros())
+    for j in c.down(w):
+        column = columns.tail(j * f)
+
+        def step(i: Int, sums: list[Real], column: Reals = column, after: Int = j + 1) -> list[Real]:
+            place = i * LANES + after
+            return [c.fma(column.wide(place), room.wide(place), sums[0])]
+
+        count = (f - j + LANES - 2) // LANES
+        value = room[j] - c.total(c.fold(count, [c.zeros()], step)[0])
+        room[j] = value
+        own[j] = value
+
+
+def _back_tiny(c: Code, t: _Tables, s: Int) -> None:
+    x = t["x"]
+    w, f, own, _, rows, columns = _supernode(t, s)
+    for j in c.down(w):
+        column = columns.tail(j * f)
+
+        def step(i: Int, sums: list[Real], column: Reals = column, after: Int = j + 1) -> list[Real]:
+            return [c.fma(column[i + after], -x[rows[i + after]], sums[0])]
+
+        own[j] = c.fold(f - j - 1, [own[j]], step)[0]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .item import Floats, Item
+from .item import Floats, Item, dot
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +80,10 @@ class Measure:
         Qx = item.times_Q(x)
         dual = np.abs(Qx + item.p + item.times_Wt(w) - point.z_lb + point.z_ub)
         dual_size = floors.columns + self.abs.times_Q(size) + self.p + self.abs.times_Wt(np.abs(w)) + point.z_lb + point.z_ub
-        xQx, px = float(x @ Qx), float(x @ item.p)
-        gap = xQx + px + float(w @ item.rhs)
-        gap -= float(item.lb[item.lower] @ point.z_lb[item.lower])
-        gap += float(item.ub[item.upper] @ point.z_ub[item.upper])
+        xQx, px = dot(x, Qx), dot(x, item.p)
+        gap = xQx + px + dot(w, item.rhs)
+        gap -= dot(item.lb[item.lower], point.z_lb[item.lower])
+        gap += dot(item.ub[item.upper], point.z_ub[item.upper])
         primal = xQx / 2 + px
         gap_size = floors.objective + abs(primal) + abs(primal - gap)
         scaled = [relative[k:].max(initial=0), relative[:k].max(initial=0), (dual / dual_size).max(initial=0), abs(gap) / gap_size]
