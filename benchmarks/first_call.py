@@ -23,6 +23,7 @@ import torch
 from benchmarks.models import MODELS
 from karush.backends.cpu import engine, machine
 from karush.backends.plan import plan_of
+from karush.backends.sparse import choose
 from karush.canon.canonicalize import REMEMBERED
 
 WARMING = ("lqr", "relu")
@@ -39,6 +40,7 @@ def forget() -> None:
     """What karush remembers of earlier models, other than on the disk."""
     REMEMBERED.clear()
     plan_of.cache_clear()
+    choose._counted.cache_clear()
     engine._work.cache_clear()
     machine._kernels.clear()
 

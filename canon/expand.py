@@ -127,15 +127,13 @@ class _Rewriter:
         return node if node.form <= Form.AFFINE else self.done[id(node)]
 
     def rewrite(self, roots: list[Expression]) -> None:
-        nodes = postorder(root for root in roots if root.form > Form.AFFINE)
+        nodes = postorder((root for root in roots if root.form > Form.AFFINE), Form.AFFINE)
         first = _first(nodes)
         for node in nodes:
             earlier = self.done.get(first.get(id(node), id(node)))
             self.done[id(node)] = self._one(node) if earlier is None else earlier
 
     def _one(self, node: Expression) -> Expression:
-        if node.form <= Form.AFFINE:
-            return node
         assert node.atom is not None
         args = [self.of(argument) for argument in node.args]
         rule = EPIGRAPHS.get(node.atom.name)

@@ -178,14 +178,13 @@ class _Reader:
         stack = [root]
         while stack:
             node = stack[-1]
-            if id(node) in self.done:
-                stack.pop()
-                continue
-            waiting = [a for a in node.args if a.form is not Form.CONSTANT and id(a) not in self.done]
-            if waiting:
-                stack += reversed(waiting)
-            else:
+            if id(node) not in self.done:
+                waiting = [a for a in node.args if a.form is not Form.CONSTANT and id(a) not in self.done]
+                if waiting:
+                    stack += waiting[::-1]
+                    continue
                 self.done[id(node)] = node, self._one(node)
+            stack.pop()
         return self.done[id(root)][1]
 
     def difference(self, left: Expression, right: Expression) -> Affine:

@@ -23,7 +23,6 @@ from ..dsl.keys import Frozen
 from ..dsl.leaves import Parameter, Variable
 from ..dsl.printing import constant_text
 from ..dsl.sign import Attributes
-from ..dsl.walk import postorder
 
 Functions = dict[str, Callable[..., Any]]
 
@@ -119,13 +118,17 @@ class Builder:
 
     def lower(self, root: Expression) -> int:
         """The slot that holds ``root``."""
-        found = self._lowered.get(id(root))
-        if found is None:
-            for node in postorder([root]):
-                if id(node) not in self._lowered:
-                    self._lowered[id(node)] = node, self._emit(self._step(node))
-            found = self._lowered[id(root)]
-        return found[1]
+        lowered, stack = self._lowered, [root]
+        while stack:
+            node = stack[-1]
+            if id(node) not in lowered:
+                waiting = [argument for argument in node.args if id(argument) not in lowered]
+                if waiting:
+                    stack += waiting[::-1]
+                    continue
+                lowered[id(node)] = node, self._emit(self._step(node))
+            stack.pop()
+        return lowered[id(root)][1]
 
     def finish(self, outputs: Iterable[int]) -> Program:
         """The program for these slots."""

@@ -38,11 +38,26 @@ class Names:
         return Names(tuple(problem.variables), tuple(problem.parameters), tuple(problem.constraints))
 
 
+class Structure:
+    """Parts that compare and hash by content; they are hashed once."""
+
+    __slots__ = ("_hash", "_parts")
+
+    def __init__(self, *parts: Hashable) -> None:
+        self._parts, self._hash = parts, hash(parts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Structure) and self._hash == other._hash and self._parts == other._parts
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
 @dataclass(frozen=True)
 class Signature:
     """``structure`` compares; ``functions`` are the user's, in order of appearance, by the keys that this problem has for them."""
 
-    structure: Hashable
+    structure: Structure
     functions: tuple[tuple[str, Callable[..., Any]], ...]
 
 
@@ -78,8 +93,7 @@ def signature(problem: Problem) -> Signature:
     ]
     leaves = tuple([number[id(leaf)] for leaf in (*problem.variables.values(), *problem.parameters.values())])
     objective = problem.objective.sign, at(problem.objective.expression)
-    structure = tuple([told(node) for node in nodes]), objective, tuple(several), leaves
-    hash(structure)
+    structure = Structure(tuple([told(node) for node in nodes]), objective, tuple(several), leaves)
     return Signature(structure, tuple(functions.items()))
 
 

@@ -315,10 +315,11 @@ def apply(name: str, *arguments: Any, **data: Any) -> Expression:
 
 
 def _form_and_curvature(atom: Atom, args: tuple[Expression, ...], data: Mapping[str, Any]) -> tuple[Form, Curvature]:
-    inner = max([argument.form for argument in args], default=Form.CONSTANT)
+    forms = [argument.form for argument in args]
+    inner = max(forms, default=Form.CONSTANT)
     if inner is Form.CONSTANT:
         return Form.CONSTANT, AFFINE
-    product_of_variables = atom.name in ("multiply", "matmul") and all(a.form > Form.CONSTANT for a in args)
+    product_of_variables = atom.name in ("multiply", "matmul") and min(forms) is not Form.CONSTANT
     if atom.form is Form.CONSTANT or product_of_variables or inner is Form.NONE:
         return Form.NONE, curvature_module.UNKNOWN
     directions = [(a.curvature, atom.monotone(args, i)) for i, a in enumerate(args) if not a.curvature.affine]

@@ -112,7 +112,8 @@ class Problem(Shown):
         self._constraints, self._unnamed, findings = _named(constraints)
         nodes = postorder(self.expressions)
         sides = [side for leaf in nodes if isinstance(leaf, Variable) for side in (leaf.lower, leaf.upper) if side is not None]
-        self.nodes = postorder([*self.expressions, *sides]) if sides else nodes
+        known = set(map(id, nodes)) if sides else set()
+        self.nodes = [*nodes, *(node for node in postorder(sides) if id(node) not in known)]
         found = leaves_among(self.nodes)
         owners: dict[str, Variable | Parameter] = {}
         for leaf in found:

@@ -10,15 +10,18 @@ if TYPE_CHECKING:  # expressions answer for their leaves with this module
     from .leaves import Parameter, Variable
 
 
-def postorder(roots: Iterable[Expression]) -> list[Expression]:
-    """Every node once, arguments before the nodes that use them, in order of first appearance."""
+def postorder(roots: Iterable[Expression], above: int = -1) -> list[Expression]:
+    """Every node once, arguments before the nodes that use them, in order of first appearance.
+
+    Below the roots only nodes of a ``Form`` above this one are entered.
+    """
     done: set[int] = set()
     order: list[Expression] = []
     stack = list(roots)[::-1]
     while stack:
         node = stack[-1]
         if id(node) not in done:
-            waiting = [argument for argument in node.args if id(argument) not in done]
+            waiting = [argument for argument in node.args if argument.form > above and id(argument) not in done]
             if waiting:
                 stack += waiting[::-1]
                 continue

@@ -20,6 +20,7 @@ from typing import Any
 HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 SECTION = struct.Struct("<IIQQQQIIQQ")
 SYMBOL = struct.Struct("<IBBHQQ")
+ADDRESS = struct.Struct("<Q")
 RELOCATION = struct.Struct("<QIIq")  # where, kind, symbol, addend
 MAGIC = b"\x7fELF\x02\x01\x01"  # of 64 bits, little-endian
 BITS, SYMBOLS, ADDRESSES, EMPTY = 1, 2, 4, 8  # types of sections
@@ -52,14 +53,17 @@ def place(code: bytes, name: str) -> tuple[int, Any] | None:
         _, kind, _, _, offset, length, *_ = sections[i]
         if kind == BITS:
             room[start : start + length] = code[offset : offset + length]
+    put = ADDRESS.pack_into
     addresses, names = _symbols(code, sections, {i: base + start for i, start in starts.items()})
     for _, kind, _, _, offset, length, _, into, _, _ in sections:
         if kind != ADDRESSES or into not in starts:
             continue
+        start = starts[into]
         for where, what, symbol, addend in RELOCATION.iter_unpack(code[offset : offset + length]):
-            if what != WHOLE_ADDRESS or addresses[symbol] is None:
+            address = addresses[symbol]
+            if what != WHOLE_ADDRESS or address is None:
                 return None
-            struct.pack_into("<Q", room, starts[into] + where, addresses[symbol] + addend)
+            put(room, start + where, address + addend)
     found = addresses[names[name]] if name in names else None
     if found is None or libc.mprotect(base, len(room), READ_AND_RUN) != 0:
         return None
