@@ -19,7 +19,9 @@ from .cpu.engine import LARGE, LARGEST
 from .find import CACHE, part_size
 from .measure import Measured
 from .options import Options
+from .plan import plan_of
 from .rows import all_rows
+from .sparse.choose import Choice, choice
 
 LONGEST = 44  # characters of an expression of parameters in a table
 WIDTH = 100  # of running text
@@ -352,7 +354,9 @@ def _remedies() -> tuple[str, ...]:
 
 def _engine(qp: ParamQP, options: Options) -> tuple[str, ...]:
     """Which engine is asked, why, and how much at a time."""
-    size = qp.n, qp.m, qp.k
+    size, chosen = (qp.n, qp.m, qp.k), choice(qp, options)
+    if chosen.sparse:
+        return _sparse_engine(qp, chosen)
     if options.backend == "torch":
         compiled = "not asked, because backend='torch'"
     elif qp.n > LARGEST:
@@ -369,6 +373,20 @@ def _engine(qp: ParamQP, options: Options) -> tuple[str, ...]:
         f"cpu    {compiled}",
         f"torch  solves all the rest: dense, any device; {part_size(size, 8, CACHE)} problems at a time on a CPU",
         f"both   eliminate rows and bounds into one {qp.n} x {qp.n} system per problem",
+        *((f"sparse not asked: {chosen.why}",) if chosen.why else ()),
+    )
+
+
+def _sparse_engine(qp: ParamQP, chosen: Choice) -> tuple[str, ...]:
+    """What it works on, and what else there is."""
+    structure = plan_of(qp).structure
+    analysis = structure.analysis
+    told = "no other engine takes matrices of this size"
+    return (
+        f"sparse asked for float64 on a CPU: {chosen.why}",
+        f"       {structure.entries:,} entries of Q, G, A; a system of {analysis.N:,} rows, analysed once: {analysis.stored:,} "
+        f"entries of its factor, fronts up to {analysis.largest}",
+        f"others {told if chosen.only else 'solve what is not float64 on a CPU, smoothed or under torch.func: dense'}",
     )
 
 

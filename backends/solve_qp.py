@@ -18,6 +18,11 @@ from .flags import conditioning as conditioning_of
 from .inputs import dense, joint_batch, solve_dtype_of, without_values
 from .options import Options, options_of
 from .solve import solve
+from .sparse import arguments
+from .sparse.choose import Choice, serves
+from .sparse.data import SparseData
+from .sparse.flags import conditioning as sparse_conditioning
+from .sparse.solve import solve as sparse_solve
 from .warm import Previous, start_of
 
 Shape = tuple[int, ...]
@@ -40,7 +45,7 @@ def solve_qp(
     accept: Literal["solved", "inaccurate"] = "inaccurate",
     regularize: float = 0.0,
     smoothing: float = 0.0,
-    backend: Literal["auto", "cpu", "torch"] = "auto",
+    backend: Literal["auto", "cpu", "torch", "sparse"] = "auto",
     batch_invariant: bool = False,
     warm_start: Previous | None = None,
 ) -> QPSolution:
@@ -50,18 +55,26 @@ def solve_qp(
 
     Q (n,n), p (n), G (m,n), h (m), A (k,n), b (k), lb and ub (n) or scalar, each with any leading batch dimensions or none; these
     broadcast, and the joint batch must be the batch of at least one argument. A tensor without batch dimensions is shared, and its
-    gradient is the sum over the batch. Q is read as (Q + Q')/2. h and ub may hold +inf, lb -inf: no such constraint.
+    gradient is the sum over the batch. Q is read as (Q + Q')/2. h and ub may hold +inf, lb -inf: no such constraint. Q, G and A may
+    be sparse tensors (COO or CSR, shared by the batch): their gradients are those of the entries that are there.
 
     Results carry the joint batch shape and the promoted floating dtype of the arguments; inside, float64 is used where the device
     has it. ``warm_start``: the solution of an earlier call with similar data. Options are those of ``Options``. Raises InputError
     before any work, SolveError if an item fails and ``on_failure`` is "raise".
     """
     options = options_of(eps, eps_abs, max_iter, on_failure, accept, regularize, smoothing, backend, batch_invariant)
-    data, batch, dtype = _posed({"Q": Q, "p": p, "G": G, "h": h, "A": A, "b": b}, {"lb": lb, "ub": ub})
+    sparse = backend == "sparse" or any(arguments.is_sparse(matrix) for matrix in (Q, G, A))
+    posed = _posed_sparse if sparse else _posed
+    data, batch, dtype = posed({"Q": Q, "p": p, "G": G, "h": h, "A": A, "b": b}, {"lb": lb, "ub": ub})
     if dtype != data.Q.dtype:
         options = replace(options, precision=dtype)
+    start = start_of(warm_start, data.sizes, math.prod(batch), data.p)
     try:
-        solution = solve(data, options, warm_start=start_of(warm_start, data.sizes, math.prod(batch), data.p))
+        if isinstance(data, SparseData):
+            serves(SPARSE_ALONE, options, data.p)
+            solution = sparse_solve(data, options, warm_start=start)
+        else:
+            solution = solve(data, options, warm_start=start)
     except SolveError as error:
         raise SolveError(_shaped(error.solution, batch, dtype), error.indices, error.status) from None
     if len(batch) == 1 and dtype == data.Q.dtype:
@@ -89,7 +102,8 @@ def conditioning(
     ``kr.conditioning(solution, *problem)``; ``regularize`` as there. Nothing is solved, nothing differentiated. Raises InputError
     as ``solve_qp`` does, and where the two do not belong together.
     """
-    data, batch, _ = _posed({"Q": Q, "p": p, "G": G, "h": h, "A": A, "b": b}, {"lb": lb, "ub": ub})
+    posed = _posed_sparse if any(arguments.is_sparse(matrix) for matrix in (Q, G, A)) else _posed
+    data, batch, _ = posed({"Q": Q, "p": p, "G": G, "h": h, "A": A, "b": b}, {"lb": lb, "ub": ub})
     n, m, k = data.sizes
     got = tuple(solution.status.shape), (solution.x.shape[-1], solution.z.shape[-1], solution.y.shape[-1])
     if got != (batch, (n, m, k)):
@@ -103,8 +117,11 @@ def conditioning(
         part = value.detach().reshape(math.prod(batch), *value.shape[len(batch) :])
         return part.to(data.Q.dtype) if part.dtype.is_floating_point else part
 
-    Q = data.Q.detach() + regularize * torch.eye(n, dtype=data.Q.dtype, device=data.Q.device)
-    found = conditioning_of(replace(data, Q=Q), flat(solution))
+    if isinstance(data, SparseData):
+        found = sparse_conditioning(data.regularized(regularize), flat(solution))
+    else:
+        Q = data.Q.detach() + regularize * torch.eye(n, dtype=data.Q.dtype, device=data.Q.device)
+        found = conditioning_of(replace(data, Q=Q), flat(solution))
     return Conditioning(*(part.reshape(batch) for part in (found.flags, found.rcond, found.margin)))
 
 
@@ -126,6 +143,15 @@ def _posed(blocks: Mapping[str, Any], sides: Mapping[str, Any]) -> tuple[QPData,
     return form.data(tensors), form.batch, form.dtype
 
 
+def _posed_sparse(blocks: Mapping[str, Any], sides: Mapping[str, Any]) -> tuple[SparseData, Shape, torch.dtype]:
+    """The same of matrices that are sparse, or are to be taken for it."""
+    tensors = _all_checked(blocks, sides, sparse=True)
+    form = _form(arguments.facts(tensors))
+    serves(SPARSE_ALONE, Options(), tensors["p"].to(form.inner))
+    return arguments.data_of(tensors, form.shapes, math.prod(form.batch), form.inner), form.batch, form.dtype
+
+
+SPARSE_ALONE = Choice(True, True, "sparse tensors")
 PLAIN = (Tensor, torch.nn.Parameter)
 FORMS = 256
 _forms: dict[tuple[Any, ...], _Form] = {}  # of calls that were found right
@@ -138,7 +164,7 @@ def _facts(value: Any) -> tuple[Any, ...]:
     return (id(value),)
 
 
-def _all_checked(blocks: Mapping[str, Any], sides: Mapping[str, Any]) -> dict[str, Tensor]:
+def _all_checked(blocks: Mapping[str, Any], sides: Mapping[str, Any], sparse: bool = False) -> dict[str, Tensor]:
     G, h, A, b = (blocks[name] for name in ("G", "h", "A", "b"))
     for left, right in ((("G", G), ("h", h)), (("A", A), ("b", b))):
         for (name, given), (other, partner) in ((left, right), (right, left)):
@@ -146,7 +172,7 @@ def _all_checked(blocks: Mapping[str, Any], sides: Mapping[str, Any]) -> dict[st
                 why = "constraints come as pairs: Gx <= h and Ax = b"
                 title = f"argument {name}: expected a tensor because {other} is given, got None"
                 raise input_error("I16", title, why, f"pass {name}, or leave {other} out as well", at=_at(other))
-    tensors = {name: _checked(name, value) for name, value in blocks.items() if value is not None or name in ("Q", "p")}
+    tensors = {name: _checked(name, value, sparse) for name, value in blocks.items() if value is not None or name in ("Q", "p")}
     tensors.update({name: _bound(name, value, tensors["Q"]) for name, value in sides.items() if value is not None})
     return tensors
 
@@ -216,7 +242,7 @@ def _at(name: str) -> tuple[str | int, ...]:
     return (name, order.index(name)) if name in order else (name,)
 
 
-def _checked(name: str, value: Any) -> Tensor:
+def _checked(name: str, value: Any, sparse: bool = False) -> Tensor:
     if not isinstance(value, Tensor):
         title = f"argument {name}: expected a tensor, got {type(value).__name__}"
         raise input_error("I09", title, "solve_qp takes torch tensors as they are", f"write torch.as_tensor({name})", at=_at(name))
@@ -224,6 +250,8 @@ def _checked(name: str, value: Any) -> Tensor:
         title = f"argument {name}: expected a floating dtype, got {value.dtype}"
         why = "the problem is solved in the dtype of its data, and integers have no fractions"
         raise input_error("I07", title, why, f"convert it: {name}.double()", at=_at(name))
+    if sparse and name in arguments.MATRICES:
+        return arguments.checked(name, value, _at(name))
     return dense(f"argument {name}", name, value, _at(name))
 
 

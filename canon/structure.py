@@ -128,9 +128,19 @@ def rank_bound(qp: ParamQP, pattern: Pattern) -> int:
 
 def separate(found: Mapping[str, Pattern]) -> int:
     """Number of independent problems: groups of variables that share no entry of Q and no row."""
-    rows = [found[letter].every for letter in ("G", "A") if letter in found]
-    joined = _union([found["Q"].every, *(_mask(row.T @ row) for row in rows)])
-    return int(csgraph.connected_components(joined.astype(np.int8), directed=False)[0])
+    Q = found["Q"].every.tocoo()
+    n = Q.shape[0]
+    starts, ends, nodes, idle = [Q.row], [Q.col], n, 0
+    for letter in ("G", "A"):
+        if letter in found:
+            rows = found[letter].every.tocoo()  # a row is a node, which a full one makes cheaper than pairs of its variables
+            starts.append(rows.row + nodes)
+            ends.append(rows.col)
+            nodes += rows.shape[0]
+            idle += rows.shape[0] - len(np.unique(rows.row))
+    places = np.concatenate(starts), np.concatenate(ends)
+    joined = sparse.coo_array((np.ones(len(places[0]), dtype=np.int8), places), shape=(nodes, nodes))
+    return int(csgraph.connected_components(joined.tocsr(), directed=False)[0]) - idle
 
 
 def without_curvature(pattern: Pattern, variables: tuple[Retrieved, ...]) -> tuple[tuple[str, int], ...]:

@@ -29,7 +29,7 @@ FULL = 0.25  # share of entries from which a model is dense
 ITERATIONS = 12
 DENSE_FLOPS_PER_NS, SPARSE_FLOPS_PER_NS = 8.0, 5.0
 PER_ENTRY_OF_L_NS, PER_ITEM_NS = 4.0, 6e6
-TOO_LARGE = 2**31  # bytes of dense matrices that are never made
+TOO_LARGE = 2**29  # bytes of dense matrices that are never made
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _counted(qp: ParamQP) -> Choice:
     entries = sum(_entries(block) for block in (qp.Q, qp.G, qp.A)) + sum(_entries(gram.E) for gram in qp.grams)
     only = 8 * places > TOO_LARGE
     if places < SMALL:
-        return Choice(False, False, f"a small model: {places:,} places in Q, G, A")
+        return Choice(False, False, "")
     if entries > FULL * places:
         return Choice(False, False, f"{100 * min(1, entries / places):.0f} % of the places in Q, G, A are taken")
     try:
@@ -121,7 +121,7 @@ def _hindrance(options: Options, like: Tensor) -> InputError | None:
         return input_error("I08", f"the sparse engine does not run on {like.device.type}", why, mend, label="")
     if options.smoothing:
         return input_error("I13", "option smoothing: not with the sparse engine", why, "leave smoothing at 0", at=("smoothing",))
-    if batching.transformed():
+    if batching.transformed() or getattr(torch.autograd.forward_ad, "_current_level", 0) >= 0:
         mend = "pass a batch instead of mapping over it, and differentiate by backward or torch.autograd.grad"
-        return input_error("I13", "torch.func transforms do not reach the sparse engine", why, mend, label="")
+        return input_error("I13", "torch.func and forward mode do not reach the sparse engine", why, mend, label="")
     return None

@@ -130,8 +130,8 @@ class _Search:
             start, active = Point(nothing, np.zeros(qp.k), nothing, nothing), Active(rows, nothing > 0, nothing > 0)
         else:
             start, active = identified(qp, v, self.d, self.e, self.item, bias)
-        first, last = None, len(active.rows) + 2 * qp.n
-        point = start
+        first: _Attempt | None = None
+        last, point = len(active.rows) + 2 * qp.n, start
         for _ in range(CORRECTIONS + 1):
             held = factorize(qp, active, self.d, self.e)
             point, steady, suggested = polish(self.item, held, point, refinements)
@@ -144,6 +144,7 @@ class _Search:
             if not 0 < changes <= last / 2:
                 break
             active, last = suggested, changes
+        assert first is not None
         before = self.measure.residuals(start, self.measure.plain)
         return first if first.residuals.worst <= before.worst else _Attempt(start, first.held, before, False)
 
