@@ -1,0 +1,73 @@
+"""Interleaved measurement: contestants take turns, so that whatever else the machine does falls on all alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from statistics import median, quantiles
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+MANY = 5  # times the patience: then the first call has to do
+Outputs = Tensor | tuple[Tensor, ...]
+
+
+class Step(NamedTuple):
+    """Milliseconds of a forward and a backward pass."""
+
+    forward: float
+    backward: float
+
+    @property
+    def total(self) -> float:
+        return self.forward + self.backward
+
+
+def step(call: Callable[[], Outputs], gradients: bool = True) -> Step:
+    """One forward pass, and one backward of the sum of all outputs."""
+    start = time.perf_counter()
+    found = call()
+    middle = time.perf_counter()
+    if gradients:
+        several = found if isinstance(found, tuple) else (found,)
+        torch.stack([part.sum() for part in several]).sum().backward()
+    return Step(1e3 * (middle - start), 1e3 * (time.perf_counter() - middle) if gradients else 0.0)
+
+
+def interleaved(
+    calls: Mapping[str, Callable[[], Step]], repeats: int, patience_s: float, say: Callable[[str, Exception], None]
+) -> dict[str, list[Step]]:
+    """Steps of every contestant, after two to warm up. Who is slow goes fewer rounds, down to one; who raises is named, and left
+    out.
+    """
+    steps: dict[str, list[Step]] = {}
+    rounds: dict[str, int] = {}
+    for name, call in calls.items():
+        try:
+            only = call()
+            again = only if only.total > MANY * 1e3 * patience_s else call()
+        except Exception as error:  # whatever a peer raises, the others go on
+            say(name, error)
+            continue
+        rounds[name] = min(repeats, int(1e3 * patience_s / max(again.total, 1e-3)))
+        steps[name] = [] if rounds[name] else [again]
+    for turn in range(repeats):
+        for name, number in rounds.items():
+            if turn < number:
+                steps[name].append(calls[name]())
+    return steps
+
+
+def spread(values: list[float]) -> tuple[float, float, float]:
+    """Median and quartiles."""
+    if len(values) < 2:
+        return values[0], values[0], values[0]
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return middle, low, high
+
+
+def ratio(others: list[float], own: list[float]) -> float:
+    """How many times longer the others take: the median over rounds that both went."""
+    return median(other / mine for other, mine in zip(others, own, strict=False))
