@@ -22,6 +22,7 @@ from .cpu.engine import LARGEST
 from .inputs import Bound
 from .laps import Lap
 from .options import Options
+from .sparse.choose import choice, serves
 
 STAGES = ("check inputs", "derived parameters", "assemble", "solve", "solution", "backward")
 PATIENCE_S, LEAST, MOST = 0.5, 3, 15  # seconds for the calls that are timed, and their number
@@ -182,6 +183,8 @@ def _unchanging(call: Call, size: int) -> Tip | None:
 def _engine(call: Call) -> Tip | None:
     """Why the torch engine serves this, where the compiled one would be faster."""
     like, n = call.bound.like, call.qp.n
+    if serves(choice(call.qp, call.options), call.options, like):
+        return None
     if call.options.smoothing:
         why = "smoothing is its own: without it the compiled engine is asked"
     elif call.options.backend == "torch":
