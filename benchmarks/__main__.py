@@ -13,6 +13,7 @@ from benchmarks import (
     qp_vs_peers,
     real,
     sizes,
+    sparse,
     verdicts,
 )
 
@@ -28,6 +29,7 @@ EVERY = {
     "first_call": lambda: first_call.main(7),
     "cold_start": cold_start.main,
     "sizes": sizes.main,
+    "sparse": sparse.main,
 }
 
 if __name__ == "__main__":

@@ -44,12 +44,32 @@ def control(steps: int, states: int, seed: int = 0) -> Model:
     B = rng.standard_normal((2, states))
     rows = {"start": X[0] == start, "dynamics": X[1:] == X[:-1] @ F + U @ B, "force": kr.abs(U) <= 0.4}
     M = 0.9 * np.eye(states) + 0.1 * rng.standard_normal((states, states))
+    M *= 0.98 / max(0.98, np.abs(np.linalg.eigvals(M)).max())  # else the force is too weak, and nothing feasible
     values = {"F": torch.tensor(M), "start": torch.tensor(rng.standard_normal(states))}
     return kr.Problem(kr.Minimize(kr.sum_squares(X) + 0.1 * kr.sum_squares(U)), rows), values
+
+
+def scattered(n: int, seed: int = 0) -> Model:
+    """Random rows of three entries, a random sparse Q, bounds: nothing to exploit, and a factor that fills in."""
+    rng = np.random.default_rng(seed)
+
+    def rows(count: int) -> sparse.csr_array:
+        made = sparse.random(count, n, density=3 / n, random_state=rng, data_rvs=rng.standard_normal)
+        return sparse.csr_array(made)
+
+    x, p, h = kr.Variable(n, name="x"), kr.Parameter(n, name="p"), kr.Parameter(n // 2, name="h")
+    R, G, A, inside = rows(n // 2), rows(n // 2), rows(n // 5), rng.standard_normal(n)
+    problem = kr.Problem(
+        kr.Minimize(0.5 * kr.sum_squares(R @ x) + 0.05 * kr.sum_squares(x) + p @ x),
+        {"rows": G @ x <= h, "equal": A @ x == A @ inside, "low": x >= -5, "high": x <= 5},
+    )
+    values = {"p": torch.tensor(rng.standard_normal(n)), "h": torch.tensor(G @ inside + rng.random(n // 2))}
+    return problem, values
 
 
 MODELS: dict[str, Callable[[], Model]] = {
     "factor portfolio": lambda: factor_portfolio(250, 12),
     "denoising": lambda: denoising(150),
     "control": lambda: control(25, 6),
+    "scattered": lambda: scattered(120),
 }
