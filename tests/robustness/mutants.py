@@ -198,8 +198,8 @@ MUTANTS = (
     Mutant(
         "a negated matrix",
         "canon/extract.py",
-        "return Entries(slot, row, column, source[entry], weight[entry], shape)",
-        "return Entries(slot, row, column, source[entry], abs(weight[entry]), shape)",
+        "matrix = Entries(slot, row, column, source, weight, (height, width))",
+        "matrix = Entries(slot, row, column, source, abs(weight), (height, width))",
         "robustness/test_laws.py::test_coefficients_that_are_moved_twice_and_negated",
     ),
     Mutant(
