@@ -158,7 +158,8 @@ class Layer(nn.Module):
             self._text,
             self._spans,
         )
-        return made.train(self.training)
+        made.training = self.training  # of the layer alone: modules among the functions are the user's own
+        return made
 
     def standard_form(self, *args: Any, **kwargs: Any) -> QPData:
         """The batched problem data Q p G h A b lb ub of these inputs, differentiable; one leading axis, of size 1 where shared."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,7 +92,8 @@ def measure(call: Call) -> Measured:
 
 def _leaves(call: Call) -> tuple[list[str], dict[str, Any]]:
     """Names of what backward goes into, weights last; and the inputs, those that require grad as leaves of their own."""
-    tensors = {name: value for name, value in call.given.items() if isinstance(value, Tensor) and value.is_floating_point()}
+    every = {name: torch.tensor(value) if isinstance(value, np.ndarray) else value for name, value in call.given.items()}
+    tensors = {name: value for name, value in every.items() if isinstance(value, Tensor) and value.is_floating_point()}
     asked = [name for name, value in tensors.items() if value.requires_grad]
     weights = [name for name, value in call.weights.items() if value.requires_grad]
     names = asked or ([] if weights else list(tensors))

@@ -257,6 +257,15 @@ def test_functions_are_evaluated_once_unless_they_can_be_trained() -> None:
     assert not frozen.training
 
 
+def test_modes_of_modules_are_left_alone() -> None:
+    x, t, u = kr.Variable(2, name="x"), kr.Parameter(2, name="t"), kr.Parameter(2, name="u")
+    net = Calls()
+    layer = kr.compile(kr.Problem(kr.Minimize(kr.sum_squares(x - u - kr.function(net, t, shape=2)))))
+    net.eval()
+    assert layer.bind(u=torch.ones(2)).training
+    assert not net.training
+
+
 def test_constants_have_no_part_in_the_dtype_but_keep_their_rounding() -> None:
     x, P, c = kr.Variable(4, name="x"), kr.Parameter((4, 4), PSD=True, name="P"), kr.Parameter(4, name="c")
     layer = kr.compile(kr.Problem(kr.Minimize(kr.quad_form(x, P) - c @ x), {"sum": kr.sum(x) == 1}))

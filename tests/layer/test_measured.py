@@ -91,6 +91,7 @@ def test_backward_goes_where_gradients_are_asked_for() -> None:
     trained = portfolio(weights={"L": L})
     assert "backward into L;" in told(trained, gamma=0.5, mu=MU).what
     assert trained.get_parameter("L").grad is None  # nothing is left behind
+    assert "backward into mu;" in told(portfolio(), L=L.tolist(), gamma=0.5, mu=MU.numpy()).what
     constant = portfolio().bind(L=L, gamma=0.5, mu=MU[0])
     assert [stage.stage for stage in told(constant, {}).stages] == list(STAGES[:-1])
 
