@@ -1,8 +1,9 @@
 """Generated problems that are infeasible, unbounded or solvable by construction: what each solver says of them.
 
 Those of ``tests/robustness/verdicts.py``, 334 of each family, whose truth HiGHS confirms in the tests. Solvers are asked for 1e-8,
-and otherwise left as they are. *right* is the true verdict, *false* another definite one, or a "solved" whose constraints are
-violated by more than 1e-6; *open* is everything else: a limit reached, nearly solved, an error. qpth has no status, and no row.
+and otherwise left as they are. *right* is a true verdict; of a problem without points and with a direction of descent as well,
+where both certificates exist, either counts. *false* is another definite one, or a "solved" whose constraints are violated by more
+than 1e-6; *open* is everything else: a limit reached, nearly solved, an error. qpth has no status, and no row.
 
 `PYTHONPATH=tests python -m benchmarks.verdicts`
 """
@@ -19,13 +20,14 @@ from typing import Any, NamedTuple
 import clarabel
 import numpy as np
 import scipy.sparse as sp
+from scipy.optimize import linprog
 from tqdm import tqdm
 
 import karush as kr
 from benchmarks.archive import violation
 from engine.problems import Array, Problem
 from robustness.judges import as_rows
-from robustness.verdicts import FAMILIES, INFEASIBLE, SOLVABLE, UNBOUNDED
+from robustness.verdicts import FAMILIES, INFEASIBLE, SOLVABLE, UNBOUNDED, rows_of
 
 SEEDS = range(5000, 5334)
 EPS, BROKEN = 1e-8, 1e-6
@@ -115,6 +117,16 @@ SOLVERS: dict[str, tuple[str, Callable[[Problem], Said]]] = {
 }
 
 
+def descends(problem: Problem) -> bool:
+    """Whether the objective falls along a direction that no constraint ends: by HiGHS, as the tests judge it."""
+    G, h = rows_of(problem)
+    g, a = (np.linalg.norm(M, axis=1, keepdims=True) for M in (G, problem.A))
+    flat = np.vstack([problem.Q / (np.abs(problem.Q).max() or 1.0), problem.A / np.where(a > 0, a, 1)])
+    cost = problem.p / (np.abs(problem.p).max() or 1.0)
+    found = linprog(cost, G / np.where(g > 0, g, 1), np.zeros(len(h)), flat, np.zeros(len(flat)), bounds=(-1, 1), method="highs")
+    return bool(found.status == 0 and found.fun < -1e-6)
+
+
 def judged(problem: Problem, truth: str, solve: Callable[[Problem], Said]) -> str:
     """right, false, or open."""
     try:
@@ -125,6 +137,8 @@ def judged(problem: Problem, truth: str, solve: Callable[[Problem], Said]) -> st
         return OPEN
     if said.verdict == OPEN:
         return OPEN
+    if said.verdict == UNBOUNDED and truth == INFEASIBLE:
+        return "right" if descends(problem) else "false"
     if said.verdict != truth:
         return "false"
     if truth == SOLVABLE and (said.x is None or violation(problem, said.x) > BROKEN):
