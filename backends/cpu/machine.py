@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import llvmlite
 from llvmlite import binding
 
-from . import constants, derivative, loader, matrices, solve, within
+from . import constants, derivative, matrices, solve, within
 from .llvm import Lanes
 
 
@@ -98,18 +98,15 @@ def compiled(write: Callable[[Lanes], None], layout: Layout) -> bytes:
 
 
 def loaded(code: bytes, name: str) -> Kernel:
-    """A function of object code. It keeps its code alive, so that whoever holds it can call it."""
-    address, held = loader.place(code, name) or linked(code, name)
-    kernel = _SIGNATURE(address)
-    kernel.held = held  # type: ignore[attr-defined]  # functions of ctypes take attributes
-    return kernel
+    """A function of object code. It keeps its code alive, so that whoever holds it can call it.
 
-
-def linked(code: bytes, name: str) -> tuple[int, Any]:
-    """Where LLVM's linker puts a function, and what keeps it there. Each file is a library of its own: they share their names."""
+    Each file is a library of its own, since they share their names.
+    """
     library = binding.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(name)
     held = library.link(_linker(), f"karush{next(_libraries)}")
-    return held[name], held
+    kernel = _SIGNATURE(held[name])
+    kernel.held = held  # type: ignore[attr-defined]  # functions of ctypes take attributes
+    return kernel
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
 import subprocess
@@ -276,3 +277,12 @@ def test_registers_of_other_machines(shape: tuple[int, int, int], monkeypatch: p
     others = torch.autograd.grad(expected.x.sin().sum() + expected.z.sum(), problem)
     for one, other in zip(found, others, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-8)
+
+
+def test_a_kernel_keeps_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of kernels forgets one that a solve of the same size still calls."""
+    Q, p = torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    first = kr.solve_qp(Q, p, lb=0.0).x
+    monkeypatch.setattr(machine, "_kernels", {})
+    gc.collect()
+    assert torch.equal(kr.solve_qp(Q, p, lb=0.0).x, first)
