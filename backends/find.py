@@ -12,6 +12,7 @@ from .data import QPData, WarmStart
 from .failure import SolveError
 from .found import Found
 from .options import Options
+from .polish import Factor, dense
 from .status import Status
 
 # Bytes of matrices solved at a time: on a CPU what its caches hold (32 MiB shared by two cores where this was measured: n = 100 is
@@ -43,6 +44,10 @@ def _by_cpu(data: QPData, options: Options, rejected: Tensor | None, warm: WarmS
     if bool(sure.all()):
         return found
     items = (~sure).nonzero().squeeze(1)
+    if found.U.dim() == 2:
+        *parts, _ = found.factor
+        W = torch.cat([part.expand(data.batch, -1, -1) for part in (data.A, data.G)], 1)
+        found = found._replace(U=dense(Factor(*parts), data.Q, W).U)
     left = _by_torch(data.select(items), options, None if rejected is None else rejected[items], None)
     return Found(*(whole.index_copy(0, items, part) for whole, part in zip(found, left, strict=True)))
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from . import kkt
 from .alone import each
 from .minimum_norm import solve as minimum_norm
-from .polish import Factor
+from .polish import Factor, dense
 from .products import matvec, vecmat
 
 REFINEMENTS = 8
@@ -43,6 +43,7 @@ def solve(Q: Tensor, G: Tensor, A: Tensor, r: Parts, factor: Factor, ok: Tensor,
     B = max(sizes) if all(sizes) else 0
     Q = (Q + Q.mT) / 2
     W = _stack(A, G)
+    factor = dense(factor, Q, W)
     at_bound = factor.lower | factor.upper
     r_x, r_y, r_z, r_bound = (part.expand(B, -1) for part in r)
     r_w = torch.where(factor.weight > 0, torch.cat([r_y, r_z], 1), 0)

@@ -15,7 +15,7 @@ factor would not do: with D = z/s it loses digits as the solve gets better.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -46,7 +46,8 @@ class Factor:
 
     (Q + W'DW)^-1 is ``scale`` (U'U)^-1 ``scale`` on the free variables; ``scale`` (B,n) is 0 on those at a bound. ``weight``
     (B,k+m) is D, 0 on inactive rows; ``unit`` (B,1) is the size of the objective; ``flat`` (B,1) is the least eigenvalue of U'U
-    where a direction has neither curvature nor a row that holds it, else 0; ``lower`` and ``upper`` (B,n) mark the bounds.
+    where a direction has neither curvature nor a row that holds it, else 0; ``lower`` and ``upper`` (B,n) mark the bounds. Where
+    Q is diagonal, a two-dimensional U stands for the system in the multipliers: ``dense`` makes one as described.
     """
 
     U: Tensor
@@ -81,6 +82,22 @@ def factorize(qp: Scaled, active: Active, d: Tensor, e: Tensor, softness: float 
     rho = torch.where(free, rho, unit)
     U, exists = work.factor(Q, W, Wt, D.unsqueeze(1), rho.unsqueeze(1))
     return Factor(U, d * free, D * e * e, unit, kkt.flat(U, unit), active.lower, active.upper), exists
+
+
+def dense(factor: Factor, Q: Tensor, W: Tensor) -> Factor:
+    """A factor whose U is that of the system in the multipliers (``cpu/dual.py``), two-dimensional, as all others are."""
+    if factor.U.dim() == 3:
+        return factor
+    dtype, unit, S = Q.dtype, factor.unit, factor.scale
+    scaled = S.unsqueeze(2) * ((Q + Q.mT) / 2) * S.unsqueeze(1)
+    rows = W * S.unsqueeze(1)
+    held = (factor.weight > 0).any(1, keepdim=True)
+    curvature = scaled.abs().amax((1, 2)).unsqueeze(1)
+    added = kkt.RHO[dtype] * torch.where(curvature > 0, curvature, unit) + torch.where(
+        held, kkt.rounding(Q.shape[2], dtype) * unit, 0
+    )
+    H = scaled + (rows * factor.weight.unsqueeze(2)).mT @ rows + torch.diag_embed(torch.where(S > 0, added, unit))
+    return replace(factor, U=torch.linalg.cholesky_ex(H).L.mT.contiguous())
 
 
 def polish(

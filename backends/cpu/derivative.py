@@ -25,7 +25,9 @@ from typing import Any
 
 from . import transfer
 from .constants import ACCURATE, CONSISTENT, DELTA, REFINEMENTS, SEEN, STEADY
+from .dual import KeptDual
 from .llvm import Lanes
+from .normal import KeptNormal
 from .outer import outer_sum
 from .values import BYTE, Array, Counter, Field, Index, Mask, Memory, Num
 
@@ -42,7 +44,6 @@ class System:
 
     def __init__(self, memory: Any, n: int, m: Any, k: Any) -> None:
         K = m + k
-        self.inverse: Array = memory.array(n)
         self.scale: Array = memory.array(n)
         self.weight: Array = memory.array(K)
         self.row_unit: Array = memory.array(K)
@@ -54,7 +55,6 @@ class System:
         self.u_w: Array = memory.array(K)
         # of one refinement
         self.du: Array = memory.array(n)
-        self.half: Array = memory.array(n)
         self.v: Array = memory.array(K)
         self.Qu: Array = memory.array(n)
         self.Wv: Array = memory.array(n)
@@ -65,39 +65,32 @@ class System:
 
 @dataclass(frozen=True)
 class Matrices:
-    """Q as it was given, U, and the rows: A, which begin at 0, and G, which begin at k."""
+    """The kept system, and the rows: A, which begin at 0, and G, which begin at k."""
 
-    Q: Array
-    U: Array
-    A: Array
-    G: Array
-    k: Index
-    m: Index
-
-    @property
-    def rows(self) -> tuple[tuple[Array, Index | int, Index], ...]:
-        return (self.A, 0, self.k), (self.G, self.k, self.m)
+    kept: KeptNormal | KeptDual
+    rows: tuple[tuple[Array, Index | int, Index], tuple[Array, Index | int, Index]]
 
 
-def write(t: Lanes, n: int) -> None:
+def write(t: Lanes, n: int, name: str = "derivative", *, diagonal: bool = False) -> None:
     """Write the function derivative(words, unused, scratch, first block, last block) for problems of n variables."""
 
     def body(t: Lanes, words: Any, unused: Any, scratch: Any, first: Any, last: Any) -> None:
         for block in t.range(Index(t, first), Index(t, last)):
-            _block(t, n, words, scratch, block)
+            _block(t, n, diagonal, words, scratch, block)
 
-    t.function("derivative", 3, body, longs=2)
+    t.function(name, 3, body, longs=2)
 
 
 @cache
-def scratch_size(n: int, m: int, k: int) -> int:
+def scratch_size(n: int, m: int, k: int, diagonal: bool = False, along: int = 1) -> int:
     """Nums of working memory."""
     counter = Counter()
     System(counter, n, m, k)
-    return counter.total + n * (2 * n + m + k)  # for the matrices
+    kept = KeptDual if diagonal else KeptNormal
+    return counter.total + n * (m + k) + kept.size(n, m + k, along)
 
 
-def _block(t: Lanes, n: int, words: Any, scratch: Any, block: Index) -> None:
+def _block(t: Lanes, n: int, diagonal: bool, words: Any, scratch: Any, block: Index) -> None:
     batch, m, k = (t.word(words, i) for i in range(len(SIZES)))
     first = LOST + 1
     given = {
@@ -109,10 +102,15 @@ def _block(t: Lanes, n: int, words: Any, scratch: Any, block: Index) -> None:
     address = {name: t.word(words, first + 1 + i) for i, name in enumerate(RESULTS)}
     memory = Memory(t, scratch)
     a = System(memory, n, m, k)
-    heights: tuple[tuple[str, Index | int], ...] = ("Q", n), ("U", n), ("A", k), ("G", m)
-    Q, U, A, G = (transfer.matrix(t, given[name], height, n, memory) for name, height in heights)
-    M = Matrices(Q, U, A, G, k, m)
-    unit = _prepared(t, n, a, M, given)
+    A, G = (transfer.matrix(t, given[name], height, n, memory) for name, height in (("A", k), ("G", m)))
+    rows = (A, 0, k), (G, k, m)
+    unit = _prepared(t, n, a, rows, given)
+    kept: KeptNormal | KeptDual
+    if diagonal:
+        kept = KeptDual(t, n, given["Q"], given["U"], rows, a.weight, memory)
+    else:
+        kept = KeptNormal(t, n, given["Q"], given["U"], memory)
+    M = Matrices(kept, rows)
 
     size = t.cell(0.0)
     for j in t.range(n):
@@ -139,7 +137,7 @@ def _block(t: Lanes, n: int, words: Any, scratch: Any, block: Index) -> None:
 
     steady = (error.value <= first_error * CONSISTENT) & (update.value <= total.value * STEADY)
     found = (error.value <= first_error * ACCURATE) | steady
-    found = found & ~_sees(t, n, a, M.U)
+    found = found & ~_sees(t, n, a, M)
     a.marks[0], a.marks[1] = 1.0, t.where(ok & ~found, 1.0, 0.0)
     with t.if_any(ok & ~found):
         t.put_word(words, LOST, 1)
@@ -162,19 +160,19 @@ def _block(t: Lanes, n: int, words: Any, scratch: Any, block: Index) -> None:
             outer_sum(t, address[name], block, batch, height, n, signs, *vectors)
 
 
-def _prepared(t: Lanes, n: int, a: System, M: Matrices, given: dict[str, Field]) -> Num:
+def _prepared(t: Lanes, n: int, a: System, rows: Any, given: dict[str, Field]) -> Num:
     """Read the vectors: what is left of the right-hand side is all of it but for inactive rows. The unit of row multipliers."""
+    height = rows[0][2] + rows[1][2]
     for name, array in (("g_x", a.left_x), ("g_w", a.u_x)):
         transfer.read_or_zero(t, given[name], n, array)
-    for name, (_, start, count) in zip(("g_y", "g_z"), M.rows, strict=True):
+    for name, (_, start, count) in zip(("g_y", "g_z"), rows, strict=True):
         transfer.read_or_zero(t, given[name], count, a.left_w.tail(start))
-    for name, length, array in (("scale", n, a.scale), ("weight", M.m + M.k, a.weight), ("unit", 1, a.unit), ("flat", 1, a.flat)):
+    for name, length, array in (("scale", n, a.scale), ("weight", height, a.weight), ("unit", 1, a.unit), ("flat", 1, a.flat)):
         transfer.read(t, given[name], length, array)
     unit = a.unit[0] * DELTA
     for i in t.range(n):
-        a.inverse[i] = 1.0 / M.U[i, i]
         a.u_x[i] = t.where(a.scale[i] > 0.0, 0.0, a.u_x[i])
-    for i in t.range(M.m + M.k):
+    for i in t.range(height):
         weight = a.weight[i]
         a.row_unit[i] = t.sqrt(weight * unit)
         a.left_w[i] = t.where(weight > 0.0, a.left_w[i], 0.0)
@@ -185,31 +183,27 @@ def _prepared(t: Lanes, n: int, a: System, M: Matrices, given: dict[str, Field])
 def _moved(t: Lanes, n: int, a: System, M: Matrices) -> None:
     """Take what u_x, as it is at first, makes of the system from the right-hand side."""
     for j in t.range(n):
-        a.half[j] = a.u_x[j] * 0.5
         a.Qu[j] = 0.0
-    t.call(t.matrices.symmetric, M.Q, a.half, a.Qu, sizes=(n,))
+    M.kept.times(t, a.u_x, a.Qu)
     for W, start, count in M.rows:
         t.call(t.matrices.matvec, count, W, a.u_x, a.v.tail(start), sizes=(n,))
     for j in t.range(n):
         a.left_x[j] = a.left_x[j] - a.Qu[j]
-    for i in t.range(M.m + M.k):
+    for i in t.range(M.rows[0][2] + M.rows[1][2]):
         a.left_w[i] = a.left_w[i] - a.v[i]
 
 
 def _refined(t: Lanes, n: int, a: System, M: Matrices, unit: Num, running: Mask) -> Num:
     """One refinement of the lanes that need it, and its size."""
-    update = t.cell(0.0)
     for j in t.range(n):
-        a.du[j] = a.rhs[j] * a.scale[j]
-    t.call(t.matrices.solve, M.U, a.inverse, a.du, sizes=(n,))
+        a.du[j] = a.rhs[j]
+    update = t.cell(M.kept.solve(t, a.scale, a.du))
     for j in t.range(n):
-        update.value = t.max(update.value, t.abs(a.du[j]))
-        du = t.where(running, a.du[j] * a.scale[j], 0.0)
-        a.du[j], a.half[j] = du, du * 0.5
-        a.u_x[j] = a.u_x[j] + du
+        a.du[j] = t.where(running, a.du[j], 0.0)
+        a.u_x[j] = a.u_x[j] + a.du[j]
         a.Qu[j], a.Wv[j] = 0.0, 0.0
-    t.call(t.matrices.symmetric, M.Q, a.half, a.Qu, sizes=(n,))
-    for i in t.range(M.m + M.k):
+    M.kept.times(t, a.du, a.Qu)
+    for i in t.range(M.rows[0][2] + M.rows[1][2]):
         a.v[i] = 0.0
     go = t.where(running, 1.0, 0.0)
     for W, start, count in M.rows:
@@ -219,7 +213,7 @@ def _refined(t: Lanes, n: int, a: System, M: Matrices, unit: Num, running: Mask)
         left_x = a.left_x[j] - a.Qu[j] - a.Wv[j]
         a.left_x[j] = left_x
         a.rhs[j] = left_x - a.Wv[j]
-    for i in t.range(M.m + M.k):
+    for i in t.range(M.rows[0][2] + M.rows[1][2]):
         # v is D times what W u_x lacks, and row_unit² is D times the unit
         row_unit = a.row_unit[i]
         change = t.abs(a.v[i]) / t.where(row_unit > 0.0, row_unit, 1.0)
@@ -233,21 +227,19 @@ def _length(t: Lanes, n: int, a: System, M: Matrices) -> Num:
     length = t.cell(0.0)
     for j in t.range(n):
         length.value = t.max(length.value, t.abs(a.left_x[j] * a.scale[j]))
-    for i in t.range(M.m + M.k):
+    for i in t.range(M.rows[0][2] + M.rows[1][2]):
         length.value = t.max(length.value, t.abs(a.left_w[i] * a.row_unit[i]))
     return length.value
 
 
-def _sees(t: Lanes, n: int, a: System, U: Array) -> Mask:
+def _sees(t: Lanes, n: int, a: System, M: Matrices) -> Mask:
     """Whether the solution has a part along a flat direction; see ``linear``."""
     seen, least = t.cell(0.0), a.flat[0]
     with t.if_any(least > 0.0):
-        size, along = t.cell(0.0), t.cell(0.0)
+        size = t.cell(0.0)
         for j in t.range(n):
-            a.du[j] = a.scale[j] * a.u_x[j]
-            size.value = t.max(size.value, t.abs(a.du[j]))
-        t.call(t.matrices.solve, U, a.inverse, a.du, sizes=(n,))
-        for j in t.range(n):
-            along.value = t.max(along.value, t.abs(a.du[j]))
-        seen.value = t.where((least > 0.0) & (along.value * least > size.value * SEEN), 1.0, 0.0)
+            a.du[j] = t.where(a.scale[j] > 0.0, a.u_x[j], 0.0)
+            size.value = t.max(size.value, t.abs(a.scale[j] * a.u_x[j]))
+        along = M.kept.solve(t, a.scale, a.du)
+        seen.value = t.where((least > 0.0) & (along * least > size.value * SEEN), 1.0, 0.0)
     return seen.value > 0.0

@@ -25,6 +25,7 @@ from ..found import Found
 from ..options import Options
 from ..polish import Factor
 from . import buffers, derivative, machine, solve
+from .dual import kept_size
 
 # Variables from which W problems side by side are slower than one after the other. Below, it takes W n / LARGE of them to pay.
 LARGE = 56
@@ -56,6 +57,26 @@ def layout(n: int, batch: int, options: Options) -> machine.Layout:
     return lanes
 
 
+def is_dual(Q: Tensor, rows: int) -> bool:
+    """Whether the system in the multipliers (see ``dual``) is the cheaper one: Q is diagonal, and rows are few.
+
+    Asked of a Q that all items share, so that the plan of an item does not depend on its mates.
+    """
+    return len(Q) == 1 and _worth(Q.shape[2], rows) and _diagonal(Q[0])
+
+
+@lru_cache(maxsize=256)
+def _worth(n: int, K: int) -> bool:
+    """By counted operations of an iteration. Side by side, W small problems take about the time of two."""
+    dual = K * K * n + K**3 / 3 + 10 * n * K + 40 * n
+    return n > K and dual <= (K * n * n + n**3 / 3) / (4 if n < LARGE else 2)
+
+
+def _diagonal(Q: Tensor) -> bool:
+    Q = Q.detach()
+    return float(Q[0, 1]) == 0 and int(torch.count_nonzero(Q)) == int(torch.count_nonzero(Q.diagonal()))
+
+
 def find(data: QPData, options: Options, warm: WarmStart | None = None) -> tuple[Found, Tensor | None]:
     """Solve a batch as far as proof goes, and which items are proved, (B,) bool, None for all; the rows of others are void."""
     Q, B = data.Q, data.batch
@@ -64,7 +85,9 @@ def find(data: QPData, options: Options, warm: WarmStart | None = None) -> tuple
     empty, flags = Q.new_empty, torch.bool
     x, y, z, weight, scaled, unit = (empty((B, size)) for size in (n, k, m, m + k, 4, 1))
     z_lb, z_ub, scale, s, absolute, flat = (empty_like(like) for like in (x, x, x, z, scaled, unit))
-    U = buffers.empty((B, n, n))
+    dual = is_dual(Q, m + k)
+    shape = machine.alone() if dual else layout(n, B, options)
+    U = buffers.empty((B, kept_size(n, m + k, shape.along)) if dual else (B, n, n))
     status, proved = Q.new_zeros(B, dtype=torch.int8), Q.new_zeros(B, dtype=flags)
     taken, rows = empty(B, dtype=torch.int32), empty((B, m), dtype=flags)
     no_x, no_y, no_z, nowhere = _nothing(B, n, m, k)
@@ -78,7 +101,7 @@ def find(data: QPData, options: Options, warm: WarmStart | None = None) -> tuple
     words += at_lower.data_ptr() if lower else 0, at_upper.data_ptr() if upper else 0
     attempts, numbers = _attempts(options.tolerance(Q.dtype), options.max_iter, m + lower + upper > 0, warm is not None)
     table = array("q", words + attempts)
-    _run(_work("solve", layout(n, B, options), B, n, m, k, lower, upper), table, numbers)
+    _run(_work("solve_diagonal" if dual else "solve", shape, B, n, m, k, lower, upper), table, numbers)
     del held  # until here, what was read had to live
     return Found(
         x, y, z, z_lb, z_ub, s, status, taken, scaled, absolute, rows, no_x, no_y, no_z, no_x, no_x,
@@ -152,7 +175,9 @@ def derive(
     held = _addressed((*matrices, *gradients, *fields, *point), words)
     words += [0 if result is None else result.data_ptr() for result in (ok, d_x, l_y, l_z, l_w, lost, *outer)]
     table = array("q", words)
-    _run(_work("derivative", layout(n, B, options), B, n, m, k), table, NO_NUMBERS)
+    dual = factor.U.dim() == 2
+    shape = machine.alone() if dual else layout(n, B, options)
+    _run(_work("derivative_diagonal" if dual else "derivative", shape, B, n, m, k), table, NO_NUMBERS)
     del held
     return (d_x, l_y, l_z, l_w), lost if table[derivative.LOST] else None, outer
 
@@ -190,11 +215,13 @@ class _Work(NamedTuple):
 @lru_cache(maxsize=256)
 def _work(program: str, shape: machine.Layout, batch: int, n: int, m: int, k: int, lower: int = 0, upper: int = 0) -> _Work:
     """Found once for all calls of one size."""
-    if program == "solve":
-        scratch = solve.scratch_size(n, m, k, lower, upper)
-        flops = 10 * ((m + k) * n * n + n**3 / 3 + 20 * n * (n + m + k)) + 1000 * (n + m + lower + upper)
+    dual, K = program.endswith("_diagonal"), m + k
+    if program.startswith("solve"):
+        scratch = solve.scratch_size(n, m, k, lower, upper, dual, shape.along)
+        small, large = (K, n) if dual else (n, K)
+        flops = 10 * (large * small * small + small**3 / 3 + 20 * n * (small + K)) + 1000 * (n + m + lower + upper)
     else:
-        scratch, flops = derivative.scratch_size(n, m, k), 20 * n * (n + m + k)
+        scratch, flops = derivative.scratch_size(n, m, k, dual, shape.along), 20 * n * ((0 if dual else n) + K)
     blocks = -(-batch // shape.W)
     shared = blocks > 1 and blocks * shape.W * flops / FLOPS_PER_NS >= WORTH_A_THREAD
     return _Work(machine.kernel(program, n, shape), blocks, 8 * shape.W * scratch, shared)

@@ -57,7 +57,7 @@ def start(t: Lanes, qp: Problem, it: Iterate, scales: Scales, rho: Num) -> None:
     for j in t.range(n):
         it.x[j] = -qp.p[j]
     problem.columns(t, qp, it.t, it.x)
-    t.call(t.matrices.solve, qp.U, qp.inverse, it.x, sizes=(n,))
+    qp.system.solve(t, it.x)
     problem.rows(t, qp, it.x, it.w)
     for i in t.range(k):
         it.w[i] = qp.D[i] * (it.w[i] - qp.rhs[i])
@@ -163,7 +163,7 @@ def iterate(
             qp.D[k + i] = z * inverse_s
             mu.value = t.fma(z, slack, mu.value)
         _factor(t, qp, rho.value)
-        exists = qp.good[0] > 0.0
+        exists = qp.system.good[0] > 0.0
 
         # Predictor: towards s z = 0
         for i in t.range(M):
@@ -201,7 +201,7 @@ def _residuals(t: Lanes, qp: Problem, it: Iterate, scales: Scales, eps: Num) -> 
     for j in t.range(n):
         it.Qx[j] = 0.0
         it.r_x[j] = qp.p[j]
-    t.call(t.matrices.vecmat, Index(t, t.index(n)), it.x, qp.Q, it.Qx, sizes=(n,))
+    qp.Q.times(t, it.x, it.Qx)
     problem.columns(t, qp, it.w, it.r_x)
     problem.rows(t, qp, it.x, it.r_w)
     worst, xQx, px, gap = t.cell(0.0), t.cell(0.0), t.cell(0.0), t.cell(0.0)
@@ -228,13 +228,13 @@ def _residuals(t: Lanes, qp: Problem, it: Iterate, scales: Scales, eps: Num) -> 
 
 def _factor(t: Lanes, qp: Problem, rho: Num) -> None:
     """The factor of Q + rho + [A;C]' D [A;C]: bounds add to its diagonal."""
-    s = qp.sizes
+    s, diagonal = qp.sizes, qp.system.diagonal
     for j in t.range(s.n):
-        qp.diagonal[j] = rho
+        diagonal[j] = rho
     for first, count, present in ((s.rows, s.nl, qp.lower), (s.rows + s.nl, s.nu, qp.upper)):
         for j in t.range(count):
-            qp.diagonal[j] = t.fma(qp.D[first + j], present[j], qp.diagonal[j])
-    t.call(t.matrices.factor, s.rows, qp.Q, qp.W, qp.D, qp.diagonal, qp.free, qp.U, qp.inverse, qp.good, sizes=(s.n,))
+            diagonal[j] = t.fma(qp.D[first + j], present[j], diagonal[j])
+    qp.system.factor(t, qp.W, qp.D)
 
 
 def _newton(t: Lanes, qp: Problem, it: Iterate) -> None:
@@ -250,7 +250,7 @@ def _newton(t: Lanes, qp: Problem, it: Iterate) -> None:
     problem.columns(t, qp, it.t, it.dx)
     for j in t.range(n):
         it.dx[j] = -it.dx[j]
-    t.call(t.matrices.solve, qp.U, qp.inverse, it.dx, sizes=(n,))
+    qp.system.solve(t, it.dx)
     problem.rows(t, qp, it.dx, it.dw)
     for i in t.range(k):
         it.dw[i] = t.fma(qp.D[i], it.dw[i], it.t[i])

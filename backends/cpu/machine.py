@@ -38,7 +38,12 @@ class Layout(NamedTuple):
 
 
 Kernel = Callable[[int, int, int, int, int], None]
-PROGRAMS: dict[str, Callable[[Lanes, int], None]] = {"solve": solve.write, "derivative": derivative.write}
+PROGRAMS: dict[str, Callable[[Lanes, int], None]] = {
+    "solve": solve.write,
+    "derivative": derivative.write,
+    "solve_diagonal": lambda t, n: solve.write(t, n, "solve_diagonal", diagonal=True),
+    "derivative_diagonal": lambda t, n: derivative.write(t, n, "derivative_diagonal", diagonal=True),
+}
 _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 LARGEST_FILE = 2**26  # bytes; a hundred times the longest program: what is larger is none of ours, and not worth the memory
 _lock = threading.Lock()

@@ -70,13 +70,12 @@ def polish(t: Lanes, qp: Problem, it: Iterate, c: Candidate, scales: Scales, bia
         c.x[j] = t.where(holds | ((qp.upper[j] > 0.0) & (c.x[j] > ub)), ub, c.x[j])
     for j in t.range(n):
         free = 1.0 - (c.lower[j] + c.upper[j])
-        qp.free[j] = free
-        qp.diagonal[j] = t.where(free > 0.0, rho, scales.unit)
-    t.call(t.matrices.factor, K, qp.Q, qp.W, qp.D, qp.diagonal, qp.free, qp.U, qp.inverse, qp.good, sizes=(n,))
+        qp.system.free[j] = free
+        qp.system.diagonal[j] = t.where(free > 0.0, rho, scales.unit)
+    qp.system.factor(t, qp.W, qp.D)
     for i in t.range(K):
         c.w[i] = t.where(qp.D[i] > 0.0, it.best_w[i], 0.0)
 
-    everything = Index(t, t.index(n))
     update, size = t.cell(0.0), t.cell(0.0)
     for _ in t.range(refinements):
         t.call(t.matrices.matvec, K, qp.W, c.x, c.r_w, sizes=(n,))
@@ -87,13 +86,13 @@ def polish(t: Lanes, qp: Problem, it: Iterate, c: Candidate, scales: Scales, bia
         for j in t.range(n):
             c.r_x[j] = -qp.p[j]
             c.u_x[j] = 0.0
-        t.call(t.matrices.vecmat, everything, c.x, qp.Q, c.u_x, sizes=(n,))
+        qp.Q.times(t, c.x, c.u_x)
         t.call(t.matrices.vecmat, K, c.along, qp.W, c.r_x, sizes=(n,))
         for j in t.range(n):
-            c.u_x[j] = qp.free[j] * (c.r_x[j] - c.u_x[j])
-        t.call(t.matrices.solve, qp.U, qp.inverse, c.u_x, sizes=(n,))
+            c.u_x[j] = qp.system.free[j] * (c.r_x[j] - c.u_x[j])
+        qp.system.solve(t, c.u_x)
         for j in t.range(n):
-            u = qp.free[j] * c.u_x[j]
+            u = qp.system.free[j] * c.u_x[j]
             c.u_x[j] = u
             c.x[j] = c.x[j] + u
         t.call(t.matrices.matvec, K, qp.W, c.u_x, c.along, sizes=(n,))
@@ -123,7 +122,7 @@ def flat(t: Lanes, qp: Problem, c: Candidate, scales: Scales) -> Num:
         c.u_x[j] = probe.value + 0.5
     sizes = []
     for _ in range(2):
-        t.call(t.matrices.solve, qp.U, qp.inverse, c.u_x, sizes=(qp.sizes.n,))
+        qp.system.solve(t, c.u_x)
         largest = t.cell(0.0)
         for j in t.range(qp.sizes.n):
             largest.value = t.max(largest.value, t.abs(c.u_x[j]))
@@ -142,11 +141,11 @@ def judge(t: Lanes, qp: Problem, c: Candidate, scales: Scales) -> Num:
         c.across[j] = qp.column_floor[j] + t.abs(qp.p[j])
     for i in t.range(K):
         c.along[i] = qp.row_floor[i] + t.abs(qp.rhs[i])
-    t.call(t.matrices.vecmat, Index(t, t.index(n)), c.x, qp.Q, c.u_x, sizes=(n,))
+    qp.Q.times(t, c.x, c.u_x)
     t.call(t.matrices.vecmat, K, c.w, qp.W, c.r_x, sizes=(n,))
     t.call(t.matrices.matvec, K, qp.W, c.x, c.r_w, sizes=(n,))
     t.call(t.matrices.sizes_of_rows, K, c.x, c.w, qp.W, c.along, c.across, sizes=(n,))
-    t.call(t.matrices.sizes_of_columns, Index(t, t.index(n)), c.x, qp.Q, c.across, sizes=(n,))
+    qp.Q.sizes(t, c.x, c.across)
     worst = [t.cell(0.0) for _ in range(3)]
     absolute = [t.cell(0.0) for _ in range(3)]
     xQx, px, gap = t.cell(0.0), t.cell(0.0), t.cell(0.0)
@@ -183,14 +182,14 @@ def judge(t: Lanes, qp: Problem, c: Candidate, scales: Scales) -> Num:
     return t.max(relative, t.max(worst[0].value, t.max(worst[1].value, worst[2].value)))
 
 
-def finish(t: Lanes, qp: Problem, c: Candidate, scales: Scales, h: Any) -> None:
-    """Everything in the units of the problem, and the factor as ``polish.Factor`` describes it."""
+def finish(t: Lanes, qp: Problem, c: Candidate, scales: Scales, h: Any) -> tuple[Array, Any]:
+    """Everything in the units of the problem, and the factor as ``polish.Factor`` describes it. U, and its size."""
     s = qp.sizes
     for j in t.range(s.n):
         d = qp.d[j]
         c.x[j] = c.x[j] * d
         c.z_lb[j], c.z_ub[j] = c.z_lb[j] / d, c.z_ub[j] / d
-        c.scale[j] = d * qp.free[j]
+        c.scale[j] = d * qp.system.free[j]
     for i in t.range(s.rows):
         e = qp.e[i]
         c.w[i] = c.w[i] * e
@@ -199,3 +198,4 @@ def finish(t: Lanes, qp: Problem, c: Candidate, scales: Scales, h: Any) -> None:
     for i in t.range(s.m):
         c.slack[i] = h[i] - c.r_w[s.k + i] / qp.e[s.k + i]  # an infinite h stays infinite
     c.unit[0] = scales.unit
+    return qp.system.kept(t, qp.d)

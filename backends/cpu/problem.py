@@ -15,8 +15,11 @@ from typing import Any
 
 from . import transfer
 from .constants import CONVEX, PASSES
+from .dual import Dual
 from .llvm import Lanes
-from .values import Array, Field, Index, Num
+from .normal import Normal
+from .quadratic import Dense, Diagonal, Quadratic
+from .values import Array, Field, Num
 
 HUGE, INFINITE = 1e300, float("inf")
 
@@ -30,6 +33,8 @@ class Sizes:
     k: Any
     nl: Any
     nu: Any
+    diagonal: bool = False  # Q is
+    along: int = 1  # numbers in a register, for one problem alone
 
     @property
     def rows(self) -> Any:
@@ -53,7 +58,7 @@ class Problem:
     def __init__(self, memory: Any, s: Sizes) -> None:
         n, K, all_ = s.n, s.rows, s.multipliers
         self.sizes = s
-        self.Q: Array = memory.array(n, n)
+        self.Q: Quadratic = Diagonal(memory, n) if s.diagonal else Dense(memory, n)
         self.W: Array = memory.array(K, n)
         self.p: Array = memory.array(n)
         self.rhs: Array = memory.array(all_)
@@ -67,13 +72,13 @@ class Problem:
         self.column_floor: Array = memory.array(n)
         self.x_floor: Array = memory.array(n)
         self.w_floor: Array = memory.array(all_)
-        # the factorization
-        self.U: Array = memory.array(n, n)
-        self.inverse: Array = memory.array(n)
-        self.good: Array = memory.array(1)
+        # the factorization, and the weights of rows and bounds that enter it
         self.D: Array = memory.array(all_)
-        self.diagonal: Array = memory.array(n)
-        self.free: Array = memory.array(n)
+        self.system: Normal | Dual
+        if isinstance(self.Q, Diagonal):
+            self.system = Dual(memory, self.Q, K, s.along)
+        else:
+            self.system = Normal(memory, self.Q, K)
 
 
 @dataclass(frozen=True)
@@ -116,18 +121,14 @@ def read(t: Lanes, qp: Problem, f: Fields) -> Scales:
     typical = t.cell(0.0)
 
     # column_floor holds max |Q_j| for a while, row_floor max |W_i|
-    everything = Index(t, t.index(n))
-    transfer.read(t, f.Q, n * n, qp.Q)
-    for i in t.range(n):
-        for j in t.range(i):
-            entry = (qp.Q[i, j] + qp.Q[j, i]) * 0.5
-            qp.Q[i, j], qp.Q[j, i] = entry, entry
+    system = qp.system
+    qp.Q.read(t, f.Q)
     transfer.read(t, f.A, s.k * n, qp.W)
     transfer.read(t, f.G, s.m * n, qp.W.tail(s.k * n))
-    qp.good[0] = 0.0  # poison, for a while: NaN is told wherever it stands, in absent rows too
-    t.call(t.matrices.largest_of_rows, everything, qp.Q, qp.column_floor, qp.good, sizes=(n,))
-    t.call(t.matrices.largest_of_rows, K, qp.W, qp.row_floor, qp.good, sizes=(n,))
-    poison.value = qp.good[0]
+    system.good[0] = 0.0  # poison, for a while: NaN is told wherever it stands, in absent rows too
+    qp.Q.largest(t, qp.column_floor, system.good)
+    t.call(t.matrices.largest_of_rows, K, qp.W, qp.row_floor, system.good, sizes=(n,))
+    poison.value = system.good[0]
     for i in t.range(n):
         largest_Q.value = t.max(largest_Q.value, qp.column_floor[i])
     for j in t.range(n):
@@ -173,11 +174,10 @@ def read(t: Lanes, qp: Problem, f: Fields) -> Scales:
     size = largest_Q.value
     shift = t.where(size > 0.0, size * CONVEX, 1.0)
     for j in t.range(n):
-        qp.diagonal[j] = shift
-        qp.free[j] = 1.0
-    none = Index(t, t.index(0))
-    t.call(t.matrices.factor, none, qp.Q, qp.W, qp.D, qp.diagonal, qp.free, qp.U, qp.inverse, qp.good, sizes=(n,))
-    alive = t.where(poison.value.same(0.0) & (crossed.value < 0.5), qp.good[0], 0.0)
+        system.diagonal[j] = shift
+        system.free[j] = 1.0
+    system.convex(t, qp.W, qp.D)
+    alive = t.where(poison.value.same(0.0) & (crossed.value < 0.5), system.good[0], 0.0)
 
     # Fair floors
     guess = t.where(size > 0.0, largest_p.value / t.where(size > 0.0, size, 1.0), 0.0)
@@ -203,7 +203,7 @@ def _equilibrate(t: Lanes, qp: Problem) -> None:
     for i in t.range(K):
         qp.e[i] = 1.0
     for _ in t.range(PASSES):
-        t.call(t.matrices.squares_of_rows, Index(t, t.index(n)), qp.Q, qp.d, qp.x_floor, sizes=(n,))
+        qp.Q.squares(t, qp.d, qp.x_floor)
         t.call(t.matrices.squares_of_columns, K, qp.W, qp.e, qp.x_floor, sizes=(n,))
         t.call(t.matrices.squares_of_rows, K, qp.W, qp.d, qp.w_floor, sizes=(n,))
         for i in t.range(K):
@@ -227,10 +227,9 @@ def _scale(t: Lanes, qp: Problem, objective: Num, alive: Num) -> Scales:
     s = qp.sizes
     n, K = s.n, s.rows
     size_Q, size_p, size_rhs = t.cell(0.0), t.cell(0.0), t.cell(0.0)
-    everything = Index(t, t.index(n))
-    t.call(t.matrices.rescale, everything, qp.Q, qp.d, qp.d, sizes=(n,))
+    qp.Q.rescale(t, qp.d)
     t.call(t.matrices.rescale, K, qp.W, qp.e, qp.d, sizes=(n,))
-    t.call(t.matrices.largest_of_rows, everything, qp.Q, qp.x_floor, qp.good, sizes=(n,))
+    qp.Q.largest(t, qp.x_floor, qp.system.good)
     for i in t.range(n):
         size_Q.value = t.max(size_Q.value, qp.x_floor[i])
         p, d = qp.p[i], qp.d[i]

@@ -33,21 +33,21 @@ SMALLEST = 1e-14  # slacks and multipliers of a solution as it was: zero, for al
 WHERE_IT_IS, COLD, WARM, AS_IT_WAS = range(4)
 
 
-def write(t: Lanes, n: int) -> None:
+def write(t: Lanes, n: int, name: str = "solve", *, diagonal: bool = False) -> None:
     """Write the function solve(words, numbers, scratch, first block, last block) for problems of n variables."""
 
     def body(t: Lanes, words: Any, numbers: Any, scratch: Any, first: Any, last: Any) -> None:
         for block in t.range(Index(t, first), Index(t, last)):
-            _block(t, n, words, numbers, scratch, block)
+            _block(t, n, diagonal, words, numbers, scratch, block)
 
-    t.function("solve", 3, body, longs=2)
+    t.function(name, 3, body, longs=2)
 
 
 @cache
-def scratch_size(n: int, m: int, k: int, nl: int, nu: int) -> int:
+def scratch_size(n: int, m: int, k: int, nl: int, nu: int, diagonal: bool = False, along: int = 1) -> int:
     """Nums of working memory."""
     counter = Counter()
-    _arrays(counter, Sizes(n, m, k, nl, nu))
+    _arrays(counter, Sizes(n, m, k, nl, nu, diagonal, along))
     return counter.total
 
 
@@ -56,9 +56,9 @@ def _arrays(memory: Any, s: Sizes) -> tuple[Problem, Iterate, Candidate, Any, An
     return qp, Iterate(memory, qp), Candidate(memory, qp), memory.array(3), memory.array(1)
 
 
-def _block(t: Lanes, n: int, words: Any, numbers: Any, scratch: Any, block: Index) -> None:
+def _block(t: Lanes, n: int, diagonal: bool, words: Any, numbers: Any, scratch: Any, block: Index) -> None:
     batch, m, k, nl, nu = (t.word(words, i) for i in range(len(SIZES)))
-    s = Sizes(n, m, k, nl, nu)
+    s = Sizes(n, m, k, nl, nu, diagonal, t.along)
     first = LEFT + 1
     fields = Fields(
         *(t.field(t.word(words, first + 2 * i), t.word(words, first + 2 * i + 1), block, batch) for i in range(len(TENSORS)))
@@ -83,7 +83,7 @@ def _block(t: Lanes, n: int, words: Any, numbers: Any, scratch: Any, block: Inde
         budget, refinements, where, all_go_on = (t.word(words, attempt * 4 + (WORDS + 1 + i)) for i in range(4))
         with t.unless(s.inequalities, 0):
             for j in t.range(n):
-                qp.free[j] = 1.0
+                qp.system.free[j] = 1.0
             with t.when(where, COLD):
                 interior_point.start(t, qp, it, scales, rho.value)
             for code, floor in ((WARM, LEAST), (AS_IT_WAS, SMALLEST)):
@@ -94,15 +94,15 @@ def _block(t: Lanes, n: int, words: Any, numbers: Any, scratch: Any, block: Inde
             interior_point.iterate(t, qp, it, scales, rho, pending.value, loop_eps, gap_eps, budget, limit, taken, merit)
         steady = polish.polish(t, qp, it, c, scales, bias, refinements)
         worst = polish.judge(t, qp, c, scales)
-        sure = steady & (worst <= eps * SURE) & (qp.good[0] > 0.0) & (pending.value > 0.0)
+        sure = steady & (worst <= eps * SURE) & (qp.system.good[0] > 0.0) & (pending.value > 0.0)
         sure_now[0] = t.where(sure, 1.0, 0.0)
-        polish.finish(t, qp, c, scales, fields.h)
+        marks[2] = polish.flat(t, qp, c, scales)  # with the system in the units of the equilibration
+        kept = polish.finish(t, qp, c, scales, fields.h)
         marks[0], marks[1] = taken.value, sure_now[0]
-        marks[2] = polish.flat(t, qp, c, scales)
         for name, source, count in (
             ("x", c.x, n), ("y", c.w, k), ("z", c.w.tail(k), m), ("z_lb", c.z_lb, n), ("z_ub", c.z_ub, n), ("s", c.slack, m),
             ("scaled", c.scaled, 4), ("absolute", c.absolute, 4), ("iterations", marks, 1), ("sure", marks.tail(1), 1),
-            ("U", qp.U, n * n), ("scale", c.scale, n), ("weight", c.weight, s.rows), ("unit", c.unit, 1),
+            ("U", *kept), ("scale", c.scale, n), ("weight", c.weight, s.rows), ("unit", c.unit, 1),
             ("flat", marks.tail(2), 1), ("rows", c.held.tail(k), m), ("lower", c.lower, n), ("upper", c.upper, n),
         ):  # fmt: skip
             with t.unless(address[name], 0):

@@ -101,6 +101,10 @@ class Index:
     def __rsub__(self, other: int) -> Index:
         return Index(self.t, self.t.b.sub(self.t.index(other), self.v))
 
+    def masked(self, mask: int) -> Index:
+        """The bits of ``mask``: with -2^k, a multiple of 2^k that is not above."""
+        return Index(self.t, self.t.b.and_(self.v, ir.Constant(LONG, mask)))
+
     def __mul__(self, other: Index | int) -> Index:
         return Index(self.t, self.t.b.mul(self.v, self.t.index(other)))
 

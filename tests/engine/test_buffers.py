@@ -39,7 +39,9 @@ def test_results_that_are_kept_stay_as_they_are() -> None:
     generator = torch.Generator().manual_seed(0)
     kept, copies = [], []
     for _ in range(4):
-        Q = (torch.eye(n, dtype=torch.float64) + torch.rand(B, n, n, generator=generator, dtype=torch.float64) / n**2).requires_grad_()
+        Q = (
+            torch.eye(n, dtype=torch.float64) + torch.rand(B, n, n, generator=generator, dtype=torch.float64) / n**2
+        ).requires_grad_()
         p = torch.randn(B, n, generator=generator, dtype=torch.float64)
         (grad,) = torch.autograd.grad(kr.solve_qp(Q, p, lb=0.0).x.square().sum(), Q)
         kept.append(grad)
