@@ -1,9 +1,9 @@
 """Large sparse models, forward and backward, beside the single-problem solvers: one problem at a time, all at eps 1e-8.
 
 Everybody solves the same matrices, those of the compiled layer. The layer's time is that of a whole call, parameters in and
-solution out; the others get their matrices ready made, and their time is set-up and solve, which is what new values cost them. One
-thread each. The residual is ours (docs/conventions.md), recomputed from what each returns, primal and dual; "backward" is the
-gradient of a sum of x in all parameters, and its share of the forward time.
+solution out; the others get their matrices ready made, and their time is set-up and solve, which is what new values cost them.
+Processor time of one thread each. The residual is ours (docs/conventions.md), recomputed from what each returns, primal and dual;
+"backward" is the gradient of a sum of x in all parameters, and its share of the forward time.
 
 `PYTHONPATH=tests python -m benchmarks sparse`: the models are those of the tests.
 """
@@ -84,9 +84,9 @@ def clarabel_solver(given: Matrices) -> Answer:
     settings.verbose, settings.max_threads = False, 1
     settings.tol_feas = settings.tol_gap_abs = settings.tol_gap_rel = EPS
     cones = [cone(size) for cone, size in ((clarabel.ZeroConeT, given.k), (clarabel.NonnegativeConeT, len(h))) if size]
-    start = time.perf_counter()
+    start = time.process_time()
     found = clarabel.DefaultSolver(P, given.item.p, C, c, cones, settings).solve()
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     z = np.array(found.z)
     return Answer(str(found.status), given.point(np.array(found.x), z[: given.k], z[given.k :]), found.iterations, seconds)
 
@@ -100,10 +100,10 @@ def piqp(given: Matrices) -> Answer:
     solver.settings.check_duality_gap = True
     solver.settings.eps_duality_gap_abs = solver.settings.eps_duality_gap_rel = EPS
     low = np.full(item.structure.m, -np.inf)
-    start = time.perf_counter()
+    start = time.process_time()
     solver.setup(given.Q, item.p, given.A, item.rhs[:k], given.G, low, item.rhs[k:], item.lb, item.ub)
     status = solver.solve()
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     r = solver.result
     z_lb, z_ub = (np.where(np.isfinite(bound), part, 0) for bound, part in ((item.lb, r.z_bl), (item.ub, r.z_bu)))
     point = Point(np.array(r.x), np.concatenate([r.y, r.z_u]), z_lb, z_ub)
@@ -120,10 +120,10 @@ def osqp(given: Matrices) -> Answer:
     options = {"eps_abs": EPS, "eps_rel": EPS, "max_iter": 1_000_000, "time_limit": PATIENCE_S, "verbose": False}
     solver = library.OSQP()
     P, C = sp.csc_matrix(P), sp.csc_matrix(C)  # it warns of arrays, and converts them
-    start = time.perf_counter()
+    start = time.process_time()
     solver.setup(P, item.p, C, low, np.concatenate([item.rhs[:k], h]), **options)
     found = solver.solve()
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     point = given.point(np.array(found.x), found.y[:k], np.maximum(found.y[k:], 0))
     return Answer(found.info.status, point, found.info.iter, seconds)
 
@@ -148,12 +148,12 @@ def layer_times(layer: Any, values: dict[str, torch.Tensor]) -> tuple[kr.Solutio
     forward, backward = [], []
     for _ in range(REPEATS + 1):
         leaves = {name: value.clone().requires_grad_() for name, value in values.items()}
-        start = time.perf_counter()
+        start = time.process_time()
         solution = layer(leaves)
         total = torch.stack([solution[v.name].sum() for v in solution.context.qp.variables]).sum()
-        between = time.perf_counter()
+        between = time.process_time()
         total.backward()
-        backward.append(time.perf_counter() - between)
+        backward.append(time.process_time() - between)
         forward.append(between - start)
     return solution, statistics.median(forward[1:]), statistics.median(backward[1:])
 
@@ -163,10 +163,10 @@ def singles() -> None:
     print(title)
     for name, make in CASES.items():
         problem, values = make()
-        start = time.perf_counter()
+        start = time.process_time()
         layer = kr.compile(problem)
         layer(values)
-        first = time.perf_counter() - start
+        first = time.process_time() - start
         solution, forward, backward = layer_times(layer, values)
         assert isinstance(solution.data, SparseData)
         given = Matrices.of(solution.data)

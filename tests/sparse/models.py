@@ -45,17 +45,17 @@ def control(steps: int, states: int, seed: int = 0) -> Model:
     rows = {"start": X[0] == start, "dynamics": X[1:] == X[:-1] @ F + U @ B, "force": kr.abs(U) <= 0.4}
     M = 0.9 * np.eye(states) + 0.1 * rng.standard_normal((states, states))
     M *= 0.98 / max(0.98, np.abs(np.linalg.eigvals(M)).max())  # else the force is too weak, and nothing feasible
-    values = {"F": torch.tensor(M), "start": torch.tensor(rng.standard_normal(states))}
+    values = {"F": torch.tensor(M), "start": torch.tensor(3 * rng.standard_normal(states))}
     return kr.Problem(kr.Minimize(kr.sum_squares(X) + 0.1 * kr.sum_squares(U)), rows), values
 
 
 def scattered(n: int, seed: int = 0) -> Model:
-    """Random rows of three entries, a random sparse Q, bounds: nothing to exploit, and a factor that fills in."""
+    """Random rows of about three entries, a random sparse Q, bounds: nothing to exploit, and a factor that fills in."""
     rng = np.random.default_rng(seed)
 
     def rows(count: int) -> sparse.csr_array:
-        made = sparse.random(count, n, density=3 / n, random_state=rng, data_rvs=rng.standard_normal)
-        return sparse.csr_array(made)
+        made = sparse.random(count, n, density=2 / n, random_state=rng, data_rvs=rng.standard_normal)
+        return sparse.csr_array(made + sparse.eye_array(count, n, k=int(rng.integers(n - count))))
 
     x, p, h = kr.Variable(n, name="x"), kr.Parameter(n, name="p"), kr.Parameter(n // 2, name="h")
     R, G, A, inside = rows(n // 2), rows(n // 2), rows(n // 5), rng.standard_normal(n)
