@@ -15,7 +15,7 @@ from ..canon.factors import Entries
 from ..canon.param_qp import ParamQP
 from ..canon.structure import Pattern, expansion_labels, inputs_of, patterns, rank_bound, separate, without_curvature
 from .cpu import machine
-from .cpu.engine import LARGE, LARGEST
+from .cpu.engine import LARGE, LARGEST, dual_pays
 from .find import CACHE, part_size
 from .measure import Measured
 from .options import Options
@@ -204,7 +204,7 @@ def explain(qp: ParamQP, text: str, weights: tuple[str, ...], options: Options) 
         rank,
         separable,
         tuple(_notes(qp, found, sizes, rank, separable, options)),
-        _engine(qp, options),
+        _engine(qp, options, any(block.letter == "Q" and block.diagonal and not block.parameters for block in blocks)),
     )
 
 
@@ -352,9 +352,10 @@ def _remedies() -> tuple[str, ...]:
     )
 
 
-def _engine(qp: ParamQP, options: Options) -> tuple[str, ...]:
-    """Which engine is asked, why, and how much at a time."""
+def _engine(qp: ParamQP, options: Options, weights: bool) -> tuple[str, ...]:
+    """Which engine is asked, why, and how much at a time. ``weights``: Q is constant and diagonal."""
     size, chosen = (qp.n, qp.m, qp.k), choice(qp, options)
+    dual, system = weights and dual_pays(qp.n, qp.m + qp.k), f"one {qp.n} x {qp.n} system per problem"
     if chosen.sparse:
         return _sparse_engine(qp, chosen)
     if options.backend == "torch":
@@ -364,7 +365,9 @@ def _engine(qp: ParamQP, options: Options) -> tuple[str, ...]:
     else:
         few = machine.lanes().W * qp.n // LARGE
         beside = "one problem at a time, its rows in vector registers"
-        if qp.n < LARGE:
+        if dual:
+            system = f"{system}; with a diagonal Q on a CPU, {qp.m + qp.k} x {qp.m + qp.k}"
+        elif qp.n < LARGE:
             beside = (
                 f"one problem per vector lane; in batches up to {few}, one at a time" if few > 1 else "one problem per vector lane"
             )
@@ -372,7 +375,7 @@ def _engine(qp: ParamQP, options: Options) -> tuple[str, ...]:
     return (
         f"cpu    {compiled}",
         f"torch  solves all the rest: dense, any device; {part_size(size, 8, CACHE)} problems at a time on a CPU",
-        f"both   eliminate rows and bounds into one {qp.n} x {qp.n} system per problem",
+        f"both   eliminate rows and bounds into {system}",
         *((f"sparse not asked: {chosen.why}",) if chosen.why else ()),
     )
 

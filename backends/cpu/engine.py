@@ -62,11 +62,11 @@ def is_dual(Q: Tensor, rows: int) -> bool:
 
     Asked of a Q that all items share, so that the plan of an item does not depend on its mates.
     """
-    return len(Q) == 1 and _worth(Q.shape[2], rows) and _diagonal(Q[0])
+    return len(Q) == 1 and dual_pays(Q.shape[2], rows) and _diagonal(Q[0])
 
 
 @lru_cache(maxsize=256)
-def _worth(n: int, K: int) -> bool:
+def dual_pays(n: int, K: int) -> bool:
     """By counted operations of an iteration. Side by side, W small problems take about the time of two."""
     dual = K * K * n + K**3 / 3 + 10 * n * K + 40 * n
     return n > K and dual <= (K * n * n + n**3 / 3) / (4 if n < LARGE else 2)

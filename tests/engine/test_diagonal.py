@@ -44,7 +44,7 @@ def served(engine: str, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         seen.append(decide(Q, rows))
         return seen[-1]
 
-    monkeypatch.setattr(cpu, "_worth", lambda n, rows: rows < n)
+    monkeypatch.setattr(cpu, "dual_pays", lambda n, rows: rows < n)
     monkeypatch.setattr(cpu, "is_dual", told)
     return seen
 
@@ -185,3 +185,11 @@ def test_warm_starts_and_many_threads(engine: str, served: list[bool]) -> None:
     for i in (0, 63) if engine == "cpu" else ():
         one = kr.solve_qp(problem[0], *(t[i] for t in problem[1:]))
         assert torch.equal(one.x, cold.x[i])
+
+
+def test_a_layer_says_so() -> None:
+    x, y = kr.Variable(100, name="x", nonneg=True), kr.Parameter(100, name="y")
+    simplex = [kr.sum(x) == 1]
+    assert "with a diagonal Q on a CPU, 1 x 1" in str(kr.compile(kr.Problem(kr.Minimize(kr.sum_squares(x - y)), simplex)).explain())
+    weighted = kr.Minimize(kr.sum_squares(kr.multiply(y, x)) + kr.sum(x))  # a Q of its own for each item
+    assert "diagonal Q" not in str(kr.compile(kr.Problem(weighted, simplex)).explain())

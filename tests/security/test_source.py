@@ -40,7 +40,6 @@ ALLOWED = {
     ("dsl/diagnostics.py", "import_module"): "an optional package; its name stands in our own code at each call, which is tested",
     ("dsl/span.py", "compile"): "compared with the code of ``python -c``, to quote the user's line; never run",
     ("dsl/sympy_matrices.py", "sympify"): "a size of a matrix of sympy's own; never text",
-    ("backends/cpu/loader.py", "CDLL"): "this very process, for mprotect: no file is opened",
     ("backends/problem.py", "compile"): "our own: kr.compile",
     ("compat/cvxpylayers.py", "compile"): "our own: kr.compile",
 }
