@@ -67,7 +67,7 @@ def test_solutions_and_gradients(n: int, m: int, k: int, bounds: bool, engine: s
     problems = [replace(diagonal(10 * i + n, n, m, k), Q=diagonal(n, n, m, k).Q) for i in range(4)]
     leaves = [t.requires_grad_() for t in batch_of(problems)]
     kw = {"lb": 0.0, "ub": torch.full((n,), 1.5, dtype=F)} if bounds else {}
-    solution = kr.solve_qp(*leaves, **kw)  # type: ignore[arg-type]
+    solution = kr.solve_qp(*leaves, **kw)  # type: ignore[arg-type]  # keywords by name
     assert served == ([True] if engine == "cpu" else [])
     g = [torch.linspace(-1, 2, part.shape[1], dtype=F) for part in (solution.x, solution.y, solution.z)]
     torch.autograd.backward((solution.x, solution.y, solution.z), [part.expand(4, -1) for part in g])
@@ -170,7 +170,7 @@ def test_variables_without_curvature(served: list[bool]) -> None:
     Q[:10, :10] = 0
     problem = replace(problem, Q=Q, lb=np.zeros(30), ub=np.full(30, 2.0))
     arguments, bounds = problem.arguments()
-    solution = kr.solve_qp(*arguments, **bounds)  # type: ignore[arg-type]
+    solution = kr.solve_qp(*arguments, **bounds)  # type: ignore[arg-type]  # keywords by name
     assert solution.status == kr.Status.SOLVED
     assert np.abs(solution.x.numpy() - clarabel_solution(problem)[0]).max() <= 1e-6
 
