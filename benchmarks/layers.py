@@ -1,7 +1,7 @@
 """Through the language: the same cvxpy problems as layers of karush and of cvxpylayers, forward and backward.
 
 The problems are those of ``cvxpy_models``, read by ``karush.compat.cvxpylayers``, so that parameters and variables are the same
-objects. cvxpylayers runs with its default, diffcp and Clarabel, and with Moreau. The error is the worst of x over a few items, over
+objects. cvxpylayers runs with its default, diffcp with SCS, and with Moreau. The error is the worst of x over a few items, over
 its largest entry, against Clarabel at 1e-11 through cvxpy.
 
 `python -m benchmarks.layers`
