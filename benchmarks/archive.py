@@ -148,7 +148,7 @@ def violation(problem: Problem, x: Array) -> float:
 
 def tally(solve: Callable[[Problem, float], Claim], items: list[Archived], eps: float, limit: float, title: str) -> Tally:
     solved, wrong, worst, seconds = 0, [], 0.0, 0.0
-    for item in tqdm(items, desc=title, leave=False):
+    for item in tqdm(items, desc=title, leave=False, disable=None):
         start = time.perf_counter()
         try:
             with warnings.catch_warnings():
