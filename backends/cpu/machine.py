@@ -117,7 +117,8 @@ def loaded(code: bytes, name: str) -> Kernel:
 @lru_cache(maxsize=1)
 def _linker() -> Any:
     """What puts code into memory: one for the whole process, because making it costs ten times as much as using it."""
-    return binding.create_lljit_compiler(_machine(), use_jit_link=sys.platform != "win32")
+    older = platform.machine().lower() in ("x86_64", "amd64")  # where the older of LLVM's two linkers lacks nothing, and is faster
+    return binding.create_lljit_compiler(_machine(), use_jit_link=not older)
 
 
 def _machine() -> Any:
