@@ -80,6 +80,7 @@ def _found(structure: Structure, own: dict[str, Any], options: Options, code: in
     n, m, k = structure.sizes
     lb = np.full(n, -np.inf) if own["lb"] is None else own["lb"]
     ub = np.full(n, np.inf) if own["ub"] is None else own["ub"]
+    own = own if code else _repaired(structure, own, options.precision)
     code = code or _screened(structure, own, lb, ub)
     h = own["h"]
     if code:
@@ -133,6 +134,16 @@ def finite_item(data: SparseData, i: int) -> Item:
     lb = np.full(n, -np.inf) if own["lb"] is None else own["lb"]
     ub = np.full(n, np.inf) if own["ub"] is None else own["ub"]
     return _item(data.structure, own, lb, ub)
+
+
+def _repaired(structure: Structure, own: dict[str, Any], precision: torch.dtype | None) -> dict[str, Any]:
+    """Q as its own precision meant it, as in ``backends.solve``: what lacks but its rounding gets that on its diagonal."""
+    Q = own["Q"]
+    if precision is None or torch.finfo(precision).eps <= torch.finfo(torch.float64).eps or convex(structure, Q):
+        return own
+    mended = Q.copy()
+    mended[structure.on] += 4 * structure.n * torch.finfo(precision).eps * float(np.abs(Q).max(initial=0))
+    return {**own, "Q": mended} if convex(structure, mended) else own
 
 
 def _screened(structure: Structure, own: dict[str, Any], lb: Floats, ub: Floats) -> int:

@@ -57,13 +57,13 @@ def scattered(n: int, seed: int = 0) -> Model:
         made = sparse.random(count, n, density=2 / n, random_state=rng, data_rvs=rng.standard_normal)
         return sparse.csr_array(made + sparse.eye_array(count, n, k=int(rng.integers(n - count))))
 
-    x, p, h = kr.Variable(n, name="x"), kr.Parameter(n, name="p"), kr.Parameter(n // 2, name="h")
-    R, G, A, inside = rows(n // 2), rows(n // 2), rows(n // 5), rng.standard_normal(n)
+    x, p, h = kr.Variable(n, name="x"), kr.Parameter(n, name="p"), kr.Parameter(n // 3, name="h")
+    R, G, A, inside = rows(n // 3), rows(n // 3), rows(n // 6), rng.standard_normal(n)
     problem = kr.Problem(
         kr.Minimize(0.5 * kr.sum_squares(R @ x) + 0.05 * kr.sum_squares(x) + p @ x),
         {"rows": G @ x <= h, "equal": A @ x == A @ inside, "low": x >= -5, "high": x <= 5},
     )
-    values = {"p": torch.tensor(rng.standard_normal(n)), "h": torch.tensor(G @ inside + rng.random(n // 2))}
+    values = {"p": torch.tensor(rng.standard_normal(n)), "h": torch.tensor(G @ inside + rng.random(n // 3))}
     return problem, values
 
 
