@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import engine
+from . import engine, shared
 from .certificates import adjudicate
 from .cpu import engine as cpu
 from .data import QPData, WarmStart
@@ -33,7 +33,7 @@ def find(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStar
 
 def _by_cpu(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStart | None) -> Found:
     """What the compiled engine proves; the torch engine decides what the others are."""
-    found, sure = cpu.find(data, options, warm)
+    found, sure = shared.find(data, options) if shared.serves(data, options) else cpu.find(data, options, warm)
     if sure is None and options.eps_abs is None and rejected is None:
         return found
     sure = found.ok
