@@ -10,6 +10,7 @@ nothing that stands in it, NaN and infinities included, reaches the solver, and 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -61,6 +62,14 @@ class _Route:
     parts: tuple[_Gather | _View, ...]
     products: tuple[_Product, ...]
 
+    @cached_property
+    def whole(self) -> int | None:
+        """The slot that is the block, if that is all."""
+        if self.constant is not None or self.products or len(self.parts) != 1:
+            return None
+        (part,) = self.parts
+        return part.slot if isinstance(part, _View) and part.scale == 1 else None
+
 
 @dataclass(frozen=True)
 class _GramRoute:
@@ -83,7 +92,9 @@ class Assembly:
 
     def data(self, slots: list[Tensor], held: list[Tensor]) -> tuple[QPData, Tensor]:
         """The problem data, and the constant term of the objective with shape (B,)."""
-        blocks = {name: _block(route, slots, held) for name, route in self._blocks.items()}
+        routes = self._blocks
+        blocks = {name: _block(routes[name], slots, held) for name in ("Q", "G", "A", "constant")}
+        vectors = {name: _vector(route, slots, held) for name, route in routes.items() if name not in blocks}
         for gram in self._grams:
             E, w = _block(gram.E, slots, held), _block(gram.weight, slots, held)
             WE = w * (E if gram.P is None else _product(gram.P, slots, held) @ E)
@@ -91,11 +102,10 @@ class Assembly:
             if gram.e is not None:
                 e = _block(gram.e, slots, held)
                 We = w * (e if gram.P is None else _product(gram.P, slots, held) @ e)
-                blocks["p"] = blocks["p"] + 2 * (E.mT @ We)
+                vectors["p"] = vectors["p"] + (2 * (E.mT @ We)).squeeze(2)
                 blocks["constant"] = blocks["constant"] + e.mT @ We
-        vectors = {name: blocks[name].squeeze(2) if name in blocks else None for name in ("lb", "ub")}
-        p, h, b = (blocks[name].squeeze(2) for name in ("p", "h", "b"))
-        data = QPData(blocks["Q"], p, blocks["G"], h, blocks["A"], b, vectors["lb"], vectors["ub"])
+        p, h, b = vectors["p"], vectors["h"], vectors["b"]
+        data = QPData(blocks["Q"], p, blocks["G"], h, blocks["A"], b, vectors.get("lb"), vectors.get("ub"))
         for name, gate in self._gates.items():
             data = _without(data, name, _block(gate, slots, held).detach().squeeze(2) != 0)
         return data if self._apart else met(data), blocks["constant"].reshape(-1)
@@ -203,8 +213,12 @@ def _part(part: _Gather | _View, shape: tuple[int, int], slots: list[Tensor], he
 
 
 def _block(route: _Route, slots: list[Tensor], held: list[Tensor]) -> Tensor:
-    if route.constant is not None and not route.parts and not route.products:
+    if not route.parts and not route.products and route.constant is not None:
         return held[route.constant]
+    whole = route.whole
+    if whole is not None:
+        value = slots[whole]
+        return value if value.shape[1:] == route.shape else value.reshape(value.shape[0], *route.shape)
     parts = [] if route.constant is None else [held[route.constant]]
     parts += [_part(part, route.shape, slots, held) for part in route.parts]
     parts += [_product(product, slots, held) for product in route.products]
@@ -212,6 +226,14 @@ def _block(route: _Route, slots: list[Tensor], held: list[Tensor]) -> Tensor:
     for part in parts[1:]:
         block = block + part
     return block
+
+
+def _vector(route: _Route, slots: list[Tensor], held: list[Tensor]) -> Tensor:
+    """A block of one column, without that dimension."""
+    if route.whole is None:
+        return _block(route, slots, held).squeeze(2)
+    value = slots[route.whole]
+    return value if value.dim() == 2 else value.reshape(value.shape[0], route.shape[0])
 
 
 def _product(product: _Product, slots: list[Tensor], held: list[Tensor]) -> Tensor:

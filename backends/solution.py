@@ -284,7 +284,8 @@ def _curved(x: Tensor, Q: Tensor) -> tuple[Tensor]:
 
 def _full(x: Tensor, variable: Retrieved) -> Tensor:
     """All entries of a variable, of which x may hold only those that are free of each other."""
-    own = x[:, variable.start : variable.start + variable.size]
+    size = variable.size
+    own = x if size == x.shape[1] else x[:, variable.start : variable.start + size]
     if variable.source is None:
         return own
     at = torch.from_numpy(variable.source.array + 1).to(x.device)

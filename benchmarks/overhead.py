@@ -33,7 +33,7 @@ def model(n: int, m: int, k: int) -> tuple[kr.Layer, kr.Variable]:
 def contestants(size: tuple[int, int, int], batch: int, gradients: bool) -> dict[str, Callable[[], Tensor]]:
     """Q, G, h, A and b are one for all items, p differs; so the same blocks can be constants."""
     Q, p, G, h, A, b = random_qps(batch, *size)
-    blocks = {"Q": Q[0], "p": p if batch > 1 else p[0], "G": G[0], "h": h[0], "A": A[0], "b": b[0]}
+    blocks = {"Q": Q[0], "p": p, "G": G[0], "h": h[0], "A": A[0], "b": b[0]}
     leaves = {name: block.clone().requires_grad_(gradients) for name, block in blocks.items()}
     layer, _ = model(*size)
     constant = layer.bind({name: block for name, block in blocks.items() if name != "p"})
