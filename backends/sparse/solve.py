@@ -36,6 +36,13 @@ from .structure import Pattern, Structure
 
 def solve(data: SparseData, options: Options, *, rejected: Tensor | None = None, warm_start: WarmStart | None = None) -> QPSolution:
     """Solve each item of a batch; float64 on a CPU. As ``backends.solve``, with the same statuses, policies and derivatives."""
+    if torch.compiler.is_compiling():  # which would take NumPy's arrays for its own
+        eager: QPSolution = torch.compiler.disable(_solve)(data, options, rejected, warm_start)
+        return eager
+    return _solve(data, options, rejected, warm_start)
+
+
+def _solve(data: SparseData, options: Options, rejected: Tensor | None, warm_start: WarmStart | None) -> QPSolution:
     if options.regularize:
         data = data.regularized(options.regularize)
     held: list[QPSolution] = []

@@ -226,4 +226,6 @@ def _identical(place: Index) -> bool:
 
 def _sums(terms: Tensor, place: Tensor, size: int) -> Tensor:
     """Sums of terms (B, ·) by place, (B, size). Items as columns: that is how torch adds by index fast."""
+    if size == 1:
+        return terms.sum(1, keepdim=True)
     return terms.new_zeros(size, len(terms)).index_add(0, place, terms.mT).mT

@@ -153,6 +153,18 @@ def test_regularize_is_part_of_the_problem() -> None:
     torch.testing.assert_close(ours.objective, theirs.objective, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's own, of what it finds in a layer
+def test_under_torch_compile_it_runs_as_it_is() -> None:
+    solve, given = layer(), values(2)
+    leaf, again = (given["c"].clone().requires_grad_() for _ in range(2))
+    torch.compile(solve)({**given, "c": leaf})["x"].square().sum().backward()
+    solve({**given, "c": again})["x"].square().sum().backward()
+    assert leaf.grad is not None
+    assert again.grad is not None
+    assert torch.equal(leaf.grad, again.grad)
+
+
 def test_flags_name_what_is_not_regular() -> None:
     """A flat direction, a row that is there twice, and an item that failed; the dense engine says the same."""
     x, c = kr.Variable(40, name="x"), kr.Parameter(40, name="c")
