@@ -113,7 +113,8 @@ class BlockBuilder:
         elif len(first.rows):
             shape = self.height, self.width
             weight = first.weight if scale == 1 else first.weight * scale
-            moved = Entries(first.slot, first.rows + row, first.cols + col, first.source, weight, shape)
+            rows, cols = first.rows + row if row else first.rows, first.cols + col if col else first.cols
+            moved = Entries(first.slot, rows, cols, first.source, weight, shape)
             self._entries.append(moved)
 
     def finish(self) -> Block:

@@ -75,7 +75,7 @@ def _canonicalize(problem: Problem) -> Canonical:
     stuffed = stuff(extracted, problem, _said(problem))
     stuffed.verify("stuff")
     simplified = simplify(stuffed)
-    simplified.verify("simplify")
+    simplified.verify("simplify", stuffed)
     text = Text(partial(repr, problem))
     return Canonical(simplified, stuffed, extracted.functions, extracted.function_names, _shifts(problem), text)
 
@@ -156,5 +156,5 @@ def specialized(canonical: Canonical, constants: Mapping[str, Array], known: Map
     stuffed.verify("specialize")
     stuffed.program.verify()
     simplified = simplify(stuffed)
-    simplified.verify("simplify")
+    simplified.verify("simplify", stuffed)
     return replace(canonical, qp=simplified, stuffed=stuffed)

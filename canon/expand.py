@@ -142,7 +142,7 @@ class _Rewriter:
         return apply(node.atom.name, *args, **node.data)
 
     def fresh(self, stem: str, shape: tuple[int, ...], nonneg: bool = False) -> Variable:
-        variable = Variable(shape, nonneg=nonneg)
+        variable = Variable(shape, nonneg=True) if nonneg else Variable(shape)
         variable.name = f"<{stem} {len(self.result.variables)}>"  # no identifier, so that no user's name is taken
         self.result.variables[variable.name] = variable
         return variable

@@ -24,7 +24,22 @@ from ..dsl.diagnostics import InternalError
 from ..dsl.expression import Constant, Expression
 from ..dsl.leaves import Variable
 from .expand import Expanded, Sides
-from .factors import ONE, Affine, Entries, Factor, Fixed, by_entries, diagonal, fixed, identity, scaling, selection, total
+from .factors import (
+    ONE,
+    Affine,
+    Entries,
+    Factor,
+    Fixed,
+    by_entries,
+    counted,
+    diagonal,
+    fixed,
+    identity,
+    ones,
+    scaling,
+    selection,
+    total,
+)
 from .linear import MATRICES, MOVES, positions
 from .program import Builder, Functions, Program
 from .sparse import Floats, Index, repeated
@@ -99,13 +114,17 @@ class Extracted:
     def verify(self) -> None:
         """Every coefficient has the size of its row block and its variable, and reads an existing slot."""
         sizes = {column.key: column.size for column in self.columns} | {ONE: 1}
+        steps = len(self.program.steps)
         values = [self.objective, *(row.affine for row in (*self.equalities, *self.inequalities))]
         for affine in [*values, *(quadratic.E for quadratic in self.quadratics)]:
             for key, terms in affine.terms.items():
+                width = sizes.get(key, -1)
                 for term in terms:
-                    good = term[0].shape[0] == affine.rows and term[-1].shape[1] == sizes.get(key, -1)
-                    good &= all(a.shape[1] == b.shape[0] for a, b in pairwise(term))
-                    good &= all(f.slot < len(self.program.steps) for f in term if isinstance(f, Entries))
+                    good = term[0].shape[0] == affine.rows and term[-1].shape[1] == width
+                    if len(term) > 1:
+                        good &= all(a.shape[1] == b.shape[0] for a, b in pairwise(term))
+                    for factor in term:
+                        good &= isinstance(factor, Fixed) or factor.slot < steps
                     if not good:
                         raise InternalError(f"extract: a term does not fit\n{self}")
         self.program.verify()
@@ -269,7 +288,7 @@ class _Reader:
         if isinstance(node, Constant):
             return fixed(node.value.reshape(-1))
         slot, source, weight = self._flat(node)
-        at = np.arange(node.size)
+        at = counted(node.size)
         return Entries(slot, at, np.zeros_like(at), source, weight, (node.size, 1))
 
     def middle(self, P: Expression, size: int) -> Factor:
@@ -290,7 +309,7 @@ class _Reader:
 
     def _flat(self, node: Expression) -> tuple[int, Index, Floats]:
         """The slot that holds the entries of a variable-free node, where each of them is, and its factor."""
-        source, weight = np.arange(node.size), np.ones(node.size)
+        source, weight = counted(node.size), ones(node.size)
         while node.atom is not None and node.atom.name in (*MOVES, "negate"):
             if node.atom.name == "negate":
                 weight = -weight

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from .sparse import Floats as Floats
 from .sparse import Index as Index
 from .sparse import Matrix, gathered, of_dense, of_scipy, summed
 
+SHARED = 4096  # entries of arrays that are kept, since they are asked for again and again
 ONE = ""  # the key of the offset column; no variable has an empty key
 
 
@@ -70,10 +71,13 @@ class Entries:
         n, m = self.shape
         return n == m == len(self.rows) and np.array_equal(self.rows, self.cols) and np.array_equal(self.rows, np.arange(n))
 
-    @cached_property
+    @property
     def whole(self) -> bool:
         """Whether every row has exactly one entry, in order."""
-        return len(self.rows) == self.shape[0] and bool((self.rows == np.arange(len(self.rows))).all())
+        if len(self.rows) != self.shape[0]:
+            return False
+        every = counted(len(self.rows))
+        return self.rows is every or bool((self.rows == every).all())
 
     def scaled(self, factor: float) -> Entries:
         return self if factor == 1 else Entries(self.slot, self.rows, self.cols, self.source, self.weight * factor, self.shape)
@@ -170,16 +174,29 @@ def _fixed_entries(left: Fixed, right: Entries) -> Entries | None:
         rows, cols, data, owner = M.rows, right.cols[M.cols], M.data, M.cols
     else:
         columns = M.T
-        first = columns.indptr[right.rows]
-        count = columns.indptr[right.rows + 1] - first
-        end = count.cumsum()
-        owner = np.arange(len(right.rows)).repeat(count)
-        place = np.arange(len(owner)) + (first - end + count)[owner]
+        if columns.single:  # each row of ``right`` goes to one row at most
+            target = np.full(M.shape[1], -1)
+            target[columns.rows] = counted(len(columns.rows))
+            place = target[right.rows]
+            owner = (place >= 0).nonzero()[0]
+            place = place[owner]
+        else:
+            first = columns.indptr[right.rows]
+            count = columns.indptr[right.rows + 1] - first
+            end = count.cumsum()
+            owner = np.arange(len(right.rows)).repeat(count)
+            place = np.arange(len(owner)) + (first - end + count)[owner]
         rows, cols, data = columns.cols[place], right.cols[owner], columns.data[place]
     # Where no row of ``left`` has two entries, every row of the product is a row of ``right``.
-    if not M.single and len(np.unique(rows * shape[1] + cols)) < len(rows):
+    if not M.single and _repeats(rows * shape[1] + cols):
         return None
     return Entries(right.slot, rows, cols, right.source[owner], right.weight[owner] * data, shape)
+
+
+def _repeats(places: Index) -> bool:
+    """Whether a number occurs twice."""
+    ascending = np.sort(places)
+    return bool((ascending[1:] == ascending[:-1]).any())
 
 
 def fixed(matrix: object) -> Fixed:
@@ -193,7 +210,7 @@ def selection(source: Index, size: int) -> Fixed:
     if len(source) and source.min() < 0:
         kept = (source >= 0).nonzero()[0]
         return Fixed(Matrix(kept, source[kept], np.ones(len(kept)), shape, True))
-    return Fixed(Matrix(np.arange(len(source)), source, np.ones(len(source)), shape, True))
+    return Fixed(Matrix(counted(len(source)), source, ones(len(source)), shape, True))
 
 
 def scaling(values: Floats) -> Fixed:
@@ -207,13 +224,37 @@ def by_entries(rows: Index, cols: Index, data: Floats, shape: tuple[int, int]) -
     return Fixed(gathered(rows, cols, data, shape))
 
 
+def counted(size: int) -> Index:
+    """0, 1, ... up to ``size``, read-only: small ones are shared."""
+    return _counted(size) if size <= SHARED else _counted.__wrapped__(size)
+
+
+def ones(size: int) -> Floats:
+    """As many ones, read-only: few are shared."""
+    return _ones(size) if size <= SHARED else _ones.__wrapped__(size)
+
+
+@lru_cache(maxsize=64)
+def _counted(size: int) -> Index:
+    found = np.arange(size)
+    found.setflags(write=False)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _ones(size: int) -> Floats:
+    found = np.ones(size)
+    found.setflags(write=False)
+    return found
+
+
 @lru_cache(maxsize=64)  # sums ask for the same ones again and again
 def identity(size: int) -> Fixed:
-    at = np.arange(size)
-    return Fixed(Matrix(at, at, np.ones(size), (size, size), True))
+    at = counted(size)
+    return Fixed(Matrix(at, at, ones(size), (size, size), True))
 
 
 def diagonal(slot: int, source: Index, weight: Floats) -> Entries:
     """diag(weight * v[source])."""
-    at = np.arange(len(source))
+    at = counted(len(source))
     return Entries(slot, at, at, source, weight, (len(source), len(source)))

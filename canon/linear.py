@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..dsl.expression import Expression
-from .factors import Fixed, identity, selection
+from .factors import Fixed, counted, identity, ones, selection
 from .sparse import Index, Matrix, repeated
 
 
@@ -34,7 +34,7 @@ def _negate(node: Expression) -> list[Fixed]:
 def _sum(node: Expression) -> list[Fixed]:
     shape, size = node.args[0].shape, node.args[0].size
     if node.size == 1:
-        return [Fixed(Matrix(np.zeros(size, dtype=np.int64), np.arange(size), np.ones(size), (1, size)))]
+        return [Fixed(Matrix(np.zeros(size, dtype=np.int64), counted(size), ones(size), (1, size)))]
     kept = tuple(1 if node.data["axis"] is None or i in node.data["axis"] else size for i, size in enumerate(shape))
     row = np.broadcast_to(np.arange(node.size).reshape(kept), shape).reshape(-1)
     order = np.argsort(row, kind="stable")

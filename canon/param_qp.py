@@ -191,14 +191,19 @@ class ParamQP:
         """Without the hash: those of strings differ between processes."""
         return {name: value for name, value in self.__dict__.items() if name != "_hash"}
 
-    def verify(self, stage: str) -> None:
-        """Blocks have the sizes of the problem and read existing slots; multipliers point at existing rows."""
+    def verify(self, stage: str, before: ParamQP | None = None) -> None:
+        """Blocks have the sizes of the problem and read existing slots; multipliers point at existing rows.
+
+        ``before``: a problem that was verified; what a block of it reads is not looked at again, where both share a program.
+        """
         n, m, k = self.n, self.m, self.k
-        sizes = self.program.sizes
+        sizes, known = self.program.sizes, before.blocks if before is not None and before.program is self.program else {}
         wanted = {"Q": (n, n), "p": (n, 1), "G": (m, n), "h": (m, 1), "A": (k, n), "b": (k, 1), "lb": (n, 1), "ub": (n, 1)}
         for name, block in self.blocks.items():
             if block.shape != wanted.get(name, (1, 1)):
                 raise InternalError(f"{stage}: {name} has shape {block.shape}, expected {wanted.get(name)}\n{self}")
+            if block.fixed or known.get(name) is block:
+                continue
             if any(slot >= len(self.program.steps) for slot in block.slots):
                 raise InternalError(f"{stage}: {name} reads a slot that does not exist\n{self}")
             for entries in block.entries:

@@ -37,22 +37,26 @@ def simplify(problem: ParamQP) -> ParamQP:
     """Move single-variable rows into lb and ub."""
     single = _single(problem.G)
     lower, upper = _side(problem, single, -1), _side(problem, single, 1)
+    gates, gate = problem.gates, problem.gates.G
+    if not len(lower.rows) and not len(upper.rows):
+        lb, ub = _stated(problem.lb), _stated(problem.ub)
+        gates = gates if gate is None else Gates(_open(gate), gates.A)
+        same = lb is problem.lb and ub is problem.ub and gate is None
+        return problem if same else replace(problem, lb=lb, ub=ub, gates=gates)
     stays = np.ones(problem.m, dtype=bool)
     stays[lower.rows] = stays[upper.rows] = False
     kept = stays.nonzero()[0]
     keep = selection(kept, problem.m).matrix
-    gate = problem.gates.G
-    gates = problem.gates
     if gate is not None:
         always = Block(fixed(np.ones(problem.n)).matrix)
-        lb, ub = (_open(_bound(gate, replace(side, a=np.ones(len(side.a))), always)) for side in (lower, upper))
+        lb, ub = (_open(_bound(gate, replace(side, a=np.ones(len(side.a))), always, problem.n, 1.0)) for side in (lower, upper))
         gates = Gates(_open(gate.times(keep)), gates.A, lb, ub)
     return replace(
         problem,
         G=problem.G.times(keep),
         h=problem.h.times(keep),
-        lb=_bound(problem.h, lower, problem.lb or _nothing(problem.n, -np.inf)),
-        ub=_bound(problem.h, upper, problem.ub or _nothing(problem.n, np.inf)),
+        lb=_bound(problem.h, lower, problem.lb, problem.n, -np.inf),
+        ub=_bound(problem.h, upper, problem.ub, problem.n, np.inf),
         gates=gates,
         multipliers=_home(problem, kept, lower, upper) if len(kept) < problem.m else problem.multipliers,
     )
@@ -89,14 +93,17 @@ def _side(problem: ParamQP, rows: Index, direction: int) -> _Side:
     G = problem.G.constant
     variables, a = G.cols[G.indptr[rows]], G.data[G.indptr[rows]]
     block = problem.lb if direction < 0 else problem.ub
-    declared = np.full(problem.n, direction * np.inf) if block is None else _constant_entries(block, np.arange(problem.n))
-    # A row weaker than the declared bound stays a row: the box already holds the stronger one.
-    value = _constant_entries(problem.h, rows) / a
-    if problem.gates.G is not None:
-        value[_constant_entries(problem.gates.G, rows) != 1] = np.nan
-    stronger = np.isinf(declared[variables]) | (direction * value <= direction * declared[variables])
-    fits = (np.sign(a) == direction) & stronger
+    fits = a * direction > 0
+    if block is not None:
+        # A row weaker than the declared bound stays a row: the box already holds the stronger one.
+        declared = _constant_entries(block, variables)
+        value = _constant_entries(problem.h, rows) / a
+        if problem.gates.G is not None:
+            value[_constant_entries(problem.gates.G, rows) != 1] = np.nan
+        fits &= np.isinf(declared) | (direction * value <= direction * declared)
     rows, variables, a = rows[fits], variables[fits], a[fits]
+    if len(variables) < 2 or (variables[1:] > variables[:-1]).all():
+        return _Side(rows, variables, a)
     _, first = np.unique(variables, return_index=True)
     return _Side(rows[first], variables[first], a[first])
 
@@ -117,21 +124,24 @@ def _constant_entries(h: Block, rows: Index) -> Floats:
     return np.asarray(dense[rows])
 
 
-def _bound(h: Block, side: _Side, declared: Block) -> Block | None:
-    """The side as a column over all variables; what no row bounds keeps the declared value."""
+def _bound(h: Block, side: _Side, declared: Block | None, n: int, absent: float) -> Block | None:
+    """The side as a column over all variables; what no row bounds keeps the declared value, or ``absent``."""
     if not len(side.rows):
-        return None if declared.fixed and np.isinf(declared.constant.toarray()).all() else declared
-    n = declared.shape[0]
+        return _stated(declared)
     free = np.ones(n, dtype=bool)
     free[side.variables] = False
     rest = free.nonzero()[0]
-    own = declared.times(Matrix(rest, rest, np.ones(len(rest)), (n, n), True))
+    if declared is None:
+        own = Block(Matrix(rest, np.zeros_like(rest), np.full(len(rest), absent), (n, 1), True))
+    else:
+        own = declared.times(Matrix(rest, rest, np.ones(len(rest)), (n, n), True))
     placed = h.times(Matrix(side.variables, side.rows, 1 / side.a, (n, h.shape[0]), True))
     return Block(summed([own.constant, placed.constant]), own.entries + placed.entries, own.products + placed.products)
 
 
-def _nothing(n: int, absent: float) -> Block:
-    return Block(fixed(np.full(n, absent)).matrix)
+def _stated(declared: Block | None) -> Block | None:
+    """None where every entry is infinite."""
+    return None if declared is None or (declared.fixed and np.isinf(declared.constant.toarray()).all()) else declared
 
 
 def _open(gate: Block | None) -> Block | None:

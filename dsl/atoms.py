@@ -122,7 +122,7 @@ def _matmul_shape(shapes: Sequence[Shape], data: Data) -> Shape:
         why = f"the inner dimensions must be equal: {left} @ {right} has {a[-1]} against {b[-2]}"
         raise MismatchError(why, _transposing(left, right), title="inner dimensions that differ", code="S03")
     try:
-        batch = np.broadcast_shapes(a[:-2], b[:-2])
+        batch = np.broadcast_shapes(a[:-2], b[:-2]) if len(a) > 2 or len(b) > 2 else ()
     except ValueError:
         why = f"the leading dimensions of {left} and {right} do not broadcast"
         raise MismatchError(why, "reshape one of them", title="stacks of matrices that do not fit", code="S03") from None

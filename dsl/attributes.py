@@ -19,7 +19,7 @@ from .curvature import Form
 from .diagnostics import DefinitionError, definition_error
 from .expression import Constant, Expression, apply, wrap
 from .keys import Frozen
-from .sign import Attributes, Range
+from .sign import NOTHING, Attributes, Range
 
 Flags = NDArray[np.bool_]
 
@@ -49,6 +49,8 @@ SHAPING = ("PSD", "NSD", "symmetric", "diag", "sparsity")
 
 def declared(kind: str, shape: Shape, given: Mapping[str, Any]) -> Attributes:
     """Checked attributes of something of this shape; bounds are constants here."""
+    if not given:
+        return NOTHING
     held = []
     for side in limits(kind, shape, given.get("bounds")):
         if not isinstance(side, Constant | None):
@@ -61,6 +63,8 @@ def declared(kind: str, shape: Shape, given: Mapping[str, Any]) -> Attributes:
 
 def structure(kind: str, shape: Shape, given: Mapping[str, Any]) -> Attributes:
     """Checked attributes, bounds aside."""
+    if not given:
+        return NOTHING
     allowed = OF_VARIABLES if kind == "Variable" else OF_DATA
     for name, value in given.items():
         if name not in allowed:

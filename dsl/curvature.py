@@ -9,8 +9,14 @@ ones, and nothing but sums and nonnegative multiples may be built on top of them
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # atoms and expressions know their curvature
+    from .atoms import Atom
+    from .expression import Expression
 
 
 @dataclass(frozen=True)
@@ -62,3 +68,32 @@ def compose(atom: Curvature, arguments: list[tuple[Curvature, int]]) -> Curvatur
             return UNKNOWN
         result = result & (argument if direction > 0 else -argument)
     return result
+
+
+def judged(atom: Atom, args: tuple[Expression, ...], data: Mapping[str, Any]) -> tuple[Form, Curvature]:
+    """The form and the curvature of an atom of these arguments."""
+    forms = [argument.form for argument in args]
+    inner = max(forms, default=Form.CONSTANT)
+    if inner is Form.CONSTANT:
+        return Form.CONSTANT, AFFINE
+    product_of_variables = atom.name in ("multiply", "matmul") and min(forms) is not Form.CONSTANT
+    if inner is Form.AFFINE is atom.form and not product_of_variables:
+        return Form.AFFINE, AFFINE
+    if atom.form is Form.CONSTANT or product_of_variables or inner is Form.NONE:
+        return Form.NONE, UNKNOWN
+    directions = [(a.curvature, atom.monotone(args, i)) for i, a in enumerate(args) if not a.curvature.affine]
+    curvature = compose(atom.curvature(args, data), directions)
+    if atom.form is Form.NONE:
+        return Form.NONE, curvature
+    if atom.form is Form.AFFINE:
+        return inner, curvature
+    if atom.form is Form.PIECEWISE:
+        return (Form.PIECEWISE if inner <= Form.PIECEWISE else Form.NONE), curvature
+    return (Form.QUADRATIC if all(map(_one_sided, args)) else Form.NONE), curvature
+
+
+def _one_sided(argument: Expression) -> bool:
+    """Whether its square is within quadratic programs: affine, or piecewise linear and bent away from zero on one side of it."""
+    convex, concave = argument.curvature.convex, argument.curvature.concave
+    bent = (convex and argument.sign.nonneg) or (concave and argument.sign.nonpos)
+    return argument.form <= Form.AFFINE or (argument.form is Form.PIECEWISE and bent)

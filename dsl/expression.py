@@ -32,11 +32,12 @@ from .latex import latex
 from .printing import constant_text, text
 from .questions import Asked
 from .refused import Refused
-from .sign import Sign, sign_of
+from .sign import SIGNS, Sign, sign_of
 from .span import Span, here
 from .walk import same
 
 Order = Literal["C", "F"]
+NUMBERS, EXACT = (float, int, np.float64), 2**53  # below it every int is a float
 
 
 class Expression(Shown, Asked, Refused):
@@ -108,7 +109,7 @@ class Expression(Shown, Asked, Refused):
         return elementwise("add", other, -self)
 
     def __neg__(self) -> Expression:
-        return apply("negate", self)
+        return Constant.known(-self.value, -self.sign) if isinstance(self, Constant) else apply("negate", self)
 
     def __pos__(self) -> Expression:
         return self
@@ -257,16 +258,32 @@ class Constant(Expression):
 
     __slots__ = ("_value", "sparse")
     sparse: Any
+    _value: NDArray[np.float64] | None
 
     def __init__(self, value: Any) -> None:
-        self.sparse = as_sparse(value)
-        self._value: NDArray[np.float64] | None = None
+        self.sparse, self._value = None, None
+        if value.__class__ in NUMBERS and abs(value) < EXACT:  # and no NaN
+            self._hold(np.array(value, dtype=np.float64), SIGNS[bool(value >= 0), bool(value <= 0)])
+            return
+        self.sparse = None if value.__class__ is np.ndarray else as_sparse(value)
         if self.sparse is not None:
             start(self, self.sparse.shape, sign_of(self.sparse.data), Form.CONSTANT)
         else:
-            self._value = as_array(value)
-            self._value.setflags(write=False)
-            start(self, self._value.shape, sign_of(self._value), Form.CONSTANT)
+            array = as_array(value)
+            self._hold(array, sign_of(array))
+
+    @staticmethod
+    def known(value: Any, sign: Sign) -> Constant:
+        """Of numbers of our own that need no check, and their sign."""
+        made = Constant.__new__(Constant)
+        made.sparse = None
+        made._hold(np.asarray(value), sign if np.size(value) else SIGNS[True, True])
+        return made
+
+    def _hold(self, value: NDArray[np.float64], sign: Sign) -> None:
+        value.setflags(write=False)
+        self._value = value
+        start(self, value.shape, sign, Form.CONSTANT)
 
     @property
     def value(self) -> NDArray[np.float64]:
@@ -296,7 +313,7 @@ class Constant(Expression):
 
 def apply(name: str, *arguments: Any, **data: Any) -> Expression:
     """The node of atom ``name``; folded to a Constant when every argument is one."""
-    atom, args = ATOMS[name], tuple([wrap(argument) for argument in arguments])
+    atom, args = ATOMS[name], tuple([a if isinstance(a, Expression) else wrap(a) for a in arguments])
     try:
         shape = atom.shape([argument.shape for argument in args], data)
     except MismatchError as mismatch:
@@ -310,34 +327,8 @@ def apply(name: str, *arguments: Any, **data: Any) -> Expression:
     node = Operation()
     node.atom, node.args, node.data, node.shape, node.span = atom, args, data, shape, here()
     node.sign = atom.sign(args, data)
-    node.form, node.curvature = _form_and_curvature(atom, args, data)
+    node.form, node.curvature = curvature_module.judged(atom, args, data)
     return node
-
-
-def _form_and_curvature(atom: Atom, args: tuple[Expression, ...], data: Mapping[str, Any]) -> tuple[Form, Curvature]:
-    forms = [argument.form for argument in args]
-    inner = max(forms, default=Form.CONSTANT)
-    if inner is Form.CONSTANT:
-        return Form.CONSTANT, AFFINE
-    product_of_variables = atom.name in ("multiply", "matmul") and min(forms) is not Form.CONSTANT
-    if atom.form is Form.CONSTANT or product_of_variables or inner is Form.NONE:
-        return Form.NONE, curvature_module.UNKNOWN
-    directions = [(a.curvature, atom.monotone(args, i)) for i, a in enumerate(args) if not a.curvature.affine]
-    curvature = curvature_module.compose(atom.curvature(args, data), directions)
-    if atom.form is Form.NONE:
-        return Form.NONE, curvature
-    if atom.form is Form.AFFINE:
-        return inner, curvature
-    if atom.form is Form.PIECEWISE:
-        return (Form.PIECEWISE if inner <= Form.PIECEWISE else Form.NONE), curvature
-    return (Form.QUADRATIC if all(map(_one_sided, args)) else Form.NONE), curvature
-
-
-def _one_sided(argument: Expression) -> bool:
-    """Whether its square is within quadratic programs: affine, or piecewise linear and bent away from zero on one side of it."""
-    convex, concave = argument.curvature.convex, argument.curvature.concave
-    bent = (convex and argument.sign.nonneg) or (concave and argument.sign.nonpos)
-    return argument.form <= Form.AFFINE or (argument.form is Form.PIECEWISE and bent)
 
 
 def _relation(op: str, left: Expression, right: Any) -> Constraint:
@@ -352,7 +343,7 @@ def elementwise(name: str, *arguments: Any, **data: Any) -> Expression:
 
 def broadcast(*arguments: Any) -> tuple[Expression, ...]:
     """All arguments brought to their common NumPy shape."""
-    args = tuple([wrap(argument) for argument in arguments])
+    args = tuple([a if isinstance(a, Expression) else wrap(a) for a in arguments])
     shapes = {argument.shape for argument in args}
     if len(shapes) == 1:
         return args
@@ -361,7 +352,14 @@ def broadcast(*arguments: Any) -> tuple[Expression, ...]:
     except ValueError:
         why = "aligned from the right, dimensions must be equal, or one of them 1"
         raise shape_error("shapes that do not broadcast", why, usage.spreading([a.shape for a in args]), *args) from None
-    return tuple(a if a.shape == shape else apply("broadcast_to", a, shape=shape) for a in args)
+    return tuple([a if a.shape == shape else spread(a, shape) for a in args])
+
+
+def spread(x: Expression, shape: Shape) -> Expression:
+    """Broadcast to a shape."""
+    if isinstance(x, Constant) and not x.shape:
+        return Constant.known(np.full(shape, x.value), x.sign)
+    return apply("broadcast_to", x, shape=shape)
 
 
 def product(left: Expression, right: Expression) -> Expression:

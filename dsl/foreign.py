@@ -14,16 +14,18 @@ from .diagnostics import definition_error
 
 def as_array(value: Any) -> NDArray[np.float64]:
     """A float64 copy of a constant, whatever library it came from."""
-    if getattr(value, "requires_grad", False):
+    if isinstance(value, np.ndarray):
+        pass
+    elif getattr(value, "requires_grad", False):
         why = "constants are fixed when the model is compiled: no gradient could flow back into this one"
         mend = "make it a kr.Parameter, and pass it when the layer is called\nwrite .detach(), if no gradient is wanted"
         raise definition_error("N02", "a constant that requires grad", why, mend, label="requires grad")
-    if hasattr(value, "detach"):
+    elif hasattr(value, "detach"):
         value = value.detach().cpu().double().numpy()
     elif hasattr(value, "toarray"):
         value = value.toarray()
     raw = np.asarray(value)
-    if raw.dtype == object or raw.dtype.kind not in "biuf":
+    if raw.dtype.kind not in "biuf":
         why = f"constants are real numbers, arrays and tensors; this is a {type(value).__name__}"
         label, mend = "not numbers", "convert it to an array of floats first"
         if raw.dtype.kind == "c":

@@ -199,6 +199,8 @@ def _known(shape: Shape, side: Expression | None, absent: float) -> NDArray[np.f
 
 def checked_shape(shape: int | Sequence[int], kind: str) -> Shape:
     """A shape as a tuple of nonnegative integers."""
+    if type(shape) is int and 0 <= shape <= LARGEST:
+        return (shape,)
     sizes: tuple[object, ...] = tuple(shape) if isinstance(shape, Iterable) else (shape,)
     whole = tuple(int(size) for size in sizes if isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= 0)
     if len(whole) < len(sizes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +37,15 @@ class Sign:
 
 
 SIGNS = {(nonneg, nonpos): Sign(nonneg, nonpos) for nonneg in (False, True) for nonpos in (False, True)}
+SMALLEST, LARGEST = np.minimum.reduce, np.maximum.reduce  # what the methods of arrays come to
 UNKNOWN, NONNEG = SIGNS[False, False], SIGNS[True, False]
 
 
 def sign_of(value: NDArray[np.float64]) -> Sign:
-    """The sign of a constant."""
-    return Sign(bool((value >= 0).all()), bool((value <= 0).all()))
+    """The sign of a constant without NaN."""
+    if not value.size:
+        return SIGNS[True, True]
+    return SIGNS[bool(SMALLEST(value, None) >= 0), bool(LARGEST(value, None) <= 0)]
 
 
 @dataclass(frozen=True)
@@ -72,21 +76,22 @@ class Attributes:
     sparsity: Frozen | None = None
     bounds: Range | None = None
 
-    @property
+    @cached_property
     def sign(self) -> Sign:
         low, high = (None, None) if self.bounds is None else (self.bounds.low, self.bounds.high)
         above = low is not None and bool((low.array >= 0).all())
         below = high is not None and bool((high.array <= 0).all())
         return Sign(self.nonneg or self.pos or self.boolean or above, self.nonpos or self.neg or below)
 
-    @property
+    @cached_property
     def declared(self) -> tuple[str, ...]:
         return tuple([name for name in ATTRIBUTES if getattr(self, name)])
 
-    @property
+    @cached_property
     def square(self) -> tuple[str, ...]:
         """The declared attributes that only a square matrix can have."""
         return tuple(name for name in self.declared if name in SQUARE)
 
 
 ATTRIBUTES = tuple(field.name for field in fields(Attributes))
+NOTHING = Attributes()

@@ -77,9 +77,10 @@ class Span:
 def here() -> Span | None:
     """The span of the innermost running expression outside this package and the libraries that call it."""
     frame: FrameType | None = sys._getframe(1)
+    between = _between
     while frame is not None:
         module = frame.f_globals.get("__name__") or ""
-        if module not in _between:
+        if module not in between:
             if module.partition(".")[0] not in BETWEEN:
                 return Span(frame.f_code, frame.f_lasti)
             _between.add(module)

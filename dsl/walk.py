@@ -16,16 +16,20 @@ def postorder(roots: Iterable[Expression], above: int = -1) -> list[Expression]:
     Below the roots only nodes of a ``Form`` above this one are entered.
     """
     done: set[int] = set()
+    entered: set[int] = set()  # nodes whose arguments stand above them on the stack, or did
     order: list[Expression] = []
     stack = list(roots)[::-1]
     while stack:
         node = stack[-1]
-        if id(node) not in done:
-            waiting = [argument for argument in node.args if argument.form > above and id(argument) not in done]
-            if waiting:
-                stack += waiting[::-1]
-                continue
-            done.add(id(node))
+        key = id(node)
+        if key not in done:
+            if node.args and key not in entered:
+                entered.add(key)
+                waiting = [a for a in node.args[::-1] if id(a) not in done and (above < 0 or a.form > above)]
+                if waiting:
+                    stack += waiting
+                    continue
+            done.add(key)
             order.append(node)
         stack.pop()
     return order
