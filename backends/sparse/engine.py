@@ -101,7 +101,6 @@ class _Search:
         if best.sure or best.residuals.worst <= self.eps or self.iterations >= self.max_iter:
             return best
         qp = scale(self.item, self.measure.fair, self.d, self.e, careful=True)
-        self.iterations = 0
         v = self._iterated(qp, None, self.eps / 2, SECOND * self.eps, self.max_iter, careful=True)
         return self._otherwise(qp, v, best)
 

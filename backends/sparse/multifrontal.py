@@ -80,6 +80,7 @@ def room_for_L_of(a: Analysis) -> Floats:
     return L
 
 
+KEPT = 2**28  # bytes of working memory that a thread keeps for its next factorization
 _local = threading.local()
 
 
@@ -89,7 +90,8 @@ def _room(a: Analysis) -> tuple[Floats, Floats, Floats]:
     held: tuple[Floats, Floats, Floats] | None = getattr(_local, "room", None)
     if held is None or any(len(part) < size for part, size in zip(held, sizes, strict=True)):
         held = np.zeros(sizes[0]), np.zeros(sizes[1]), np.zeros(sizes[2])
-        _local.room = held
+        if 8 * sum(sizes) <= KEPT:
+            _local.room = held
     return held
 
 

@@ -188,3 +188,9 @@ def test_the_gradient_of_a_flat_direction_is_bounded() -> None:
     assert bool(torch.isfinite(given.grad).all())
     assert float(given.grad.abs().max()) < 1e3
     assert int(solution.gradient_flags) & kr.GradientFlag.nonunique
+
+
+def test_max_iter_is_the_most_that_an_item_takes() -> None:
+    solution = layer(on_failure="return", max_iter=2)(values(2))
+    assert int(solution.iterations.max()) <= 2
+    assert set(solution.status.tolist()) <= {int(kr.Status.SOLVED), int(kr.Status.MAX_ITERATIONS)}
