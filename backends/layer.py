@@ -13,13 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from ..canon.canonicalize import Canonical, canonicalize
+from ..canon.param_qp import ParamQP
 from ..canon.program import Functions
+from ..dsl.atoms import Shape
 from ..dsl.constraint import Constraint
 from ..dsl.diagnostics import definition_error, require
+from ..dsl.expression import Expression
 from ..dsl.later import Text
 from ..dsl.leaves import Parameter
 from ..dsl.problem import Problem
 from ..dsl.render import listed
+from ..dsl.sign import Attributes
 from ..dsl.span import Span
 from . import binding
 from .arguments import Output, name_of, no_mapping, outputs_of, refuse_collisions, refuse_values, unusable_argument, value_of
@@ -53,6 +57,26 @@ class Layer(nn.Module):
     Made by ``kr.compile``. Compiled state is immutable: a layer may be called from several threads, copied, pickled and spawned.
     """
 
+    _qp: ParamQP
+    _stuffed: ParamQP
+    _function_names: dict[str, str]
+    _leaves: dict[str, str]
+    _constraints: dict[str, str]
+    _shifts: dict[str, Expression]
+    _order: tuple[str, ...]
+    _ordered: bool
+    _outputs: tuple[Output, ...] | None
+    _options: Options
+    _text: Text
+    _spans: dict[str, Span | None]
+    _weighted: tuple[str, ...]
+    _shapes: dict[str, Shape]
+    _attributes: dict[str, Attributes]
+    _optional: tuple[str, ...]
+    _constants: tuple[str, ...]
+    _plain: Functions
+    _modules_used: tuple[str, ...]
+
     def __init__(
         self,
         canonical: Canonical,
@@ -67,20 +91,30 @@ class Layer(nn.Module):
         spans: Mapping[str, Span | None],
     ) -> None:
         super().__init__()
-        self._qp, self._stuffed, self._function_names = canonical.qp, canonical.stuffed, canonical.function_names
-        self._leaves, self._constraints, self._shifts = leaves_by_key, constraints_by_key, canonical.shifts
-        self._order, self._ordered, self._outputs = tuple(order), ordered, outputs
-        self._options, self._text, self._spans = options, text, dict(spans)
-        self._weighted = tuple(weights)
+        inputs = canonical.qp.inputs
+        self.__dict__.update(  # what is no tensor and no module need not ask torch what it is
+            _qp=canonical.qp,
+            _stuffed=canonical.stuffed,
+            _function_names=canonical.function_names,
+            _leaves=leaves_by_key,
+            _constraints=constraints_by_key,
+            _shifts=canonical.shifts,
+            _order=tuple(order),
+            _ordered=ordered,
+            _outputs=outputs,
+            _options=options,
+            _text=text,
+            _spans=dict(spans),
+            _weighted=tuple(weights),
+            _shapes={item.name: item.shape for item in inputs},
+            _attributes={item.name: item.attributes for item in inputs},
+            _optional=tuple([item.name for item in inputs if item.default is not None]),
+            _constants=tuple([item.name for item in canonical.qp.bound]),
+            _plain={},
+            _modules_used=(),
+        )
         for name, value in weights.items():
             self.register_parameter(name, value)
-        inputs = canonical.qp.inputs
-        self._shapes = {item.name: item.shape for item in inputs}
-        self._attributes = {item.name: item.attributes for item in inputs}
-        self._optional = tuple(item.name for item in inputs if item.default is not None)
-        self._constants = tuple(item.name for item in canonical.qp.bound)
-        self._plain: Functions = {}
-        self._modules_used: tuple[str, ...] = ()
         for name, function in canonical.functions.items():
             if isinstance(function, nn.Module):
                 self.add_module(name, function)

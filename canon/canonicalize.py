@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from .expand import expand
 from .extract import extract
 from .param_qp import ParamQP
 from .program import Functions
-from .signature import Names, Signature, renamed, signature
+from .signature import Names, Signature, Structure, lasting, outline, renamed, signature
 from .simplify import simplify
 from .soften import shift
 from .specialize import Array, specialize
@@ -46,15 +46,22 @@ class Canonical:
 
 def canonicalize(problem: Problem) -> Canonical:
     """Compile a problem to its parametric QP; one of a structure that was met lately takes the form that it has already."""
+    seen, names = outline(problem), Names.of(problem)
+    alike = REMEMBERED.alike(seen)
+    if not alike and lasting(problem):
+        made = _canonicalize(problem)
+        REMEMBERED.put(Entry(seen, names, _bare(made), problem=problem))
+        return made
     try:
         own = signature(problem)
     except TypeError:  # something in it cannot be compared
         return _canonicalize(problem)
-    found = REMEMBERED.get(own)
-    names = Names.of(problem)
+    found = REMEMBERED.get(own, alike)
     if found is None:
         made = _canonicalize(problem)
-        REMEMBERED.put(own, names, made)
+        entry = _entry(seen, own, names, made)
+        if entry is not None:
+            REMEMBERED.put(entry)
         return made
     functions = {name: own.functions[place][1] for place, name in found.functions}
     keys = {own.functions[place][0]: name for place, name in found.functions}
@@ -90,17 +97,52 @@ def _shifts(problem: Problem) -> dict[str, Expression]:
     return {name: part for name, constraint in problem.constraints.items() if (part := shift(constraint)) is not None}
 
 
-@dataclass(frozen=True)
-class _Entry:
+@dataclass(eq=False)
+class Entry:
     """A canonical form and the names in it. Functions of the user's are held by no strong reference: ``alive`` finds them.
 
-    ``functions``: which of the signature's has which name in the program, in the order of the program.
+    ``functions``: which of the signature's has which name in the program, in the order of the program. ``problem``: whose structure
+    it is, which is looked at when another problem has the same outline, and not before: most of them never meet one.
     """
 
+    outline: int
     names: Names
     canonical: Canonical
-    functions: tuple[tuple[int, str], ...]
-    alive: tuple[weakref.ref[Callable[..., Any]], ...]
+    functions: tuple[tuple[int, str], ...] = ()
+    alive: tuple[weakref.ref[Callable[..., Any]], ...] = ()
+    structure: Structure | None = None
+    problem: Problem | None = None
+
+    def serves(self, own: Signature) -> bool:
+        """Whether it is of this structure, and its functions are the very ones: an identity may have been given away again."""
+        problem = self.problem  # another thread may be looking at it, too
+        if problem is not None:
+            with suppress(TypeError):  # something in it cannot be compared: then it serves none
+                self.structure = signature(problem).structure
+            self.problem = None
+        if self.structure is None or self.structure != own.structure:
+            return False
+        return all(ref() is f for ref, (_, f) in zip(self.alive, own.functions, strict=True))
+
+
+def _bare(made: Canonical) -> Canonical:
+    """Without what is one problem's own."""
+    return replace(made, functions={}, function_names={}, shifts={})
+
+
+def _entry(seen: int, own: Signature, names: Names, made: Canonical) -> Entry | None:
+    """What to remember; nothing, where a function cannot be referred to weakly."""
+    try:
+        alive = tuple(weakref.ref(function) for _, function in own.functions)
+    except TypeError:
+        return None
+    if own.functions:  # what writes a text holds expressions, which hold functions
+        made.text.write()
+        for multiplier in (*made.qp.multipliers, *made.stuffed.multipliers):
+            multiplier.said.write()
+    places = {key: place for place, (key, _) in enumerate(own.functions)}
+    known = tuple((places[key], name) for key, name in made.function_names.items())
+    return Entry(seen, names, _bare(made), known, alive, own.structure)
 
 
 class Remembered:
@@ -108,40 +150,32 @@ class Remembered:
 
     def __init__(self, size: int) -> None:
         self._size, self._lock = size, threading.Lock()
-        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._entries: list[Entry] = []  # the latest last
 
-    def get(self, own: Signature) -> _Entry | None:
-        """What was remembered, if its functions are the very ones: an identity may have been given away again."""
+    def alike(self, outline: int) -> list[Entry]:
+        """Those with this outline, the latest first."""
         with self._lock:
-            entry = self._entries.get(own.structure)
-            if entry is None or any(ref() is not f for ref, (_, f) in zip(entry.alive, own.functions, strict=True)):
-                return None
-            self._entries.move_to_end(own.structure)
-            return entry
+            return [entry for entry in reversed(self._entries) if entry.outline == outline]
 
-    def put(self, own: Signature, names: Names, made: Canonical) -> None:
-        """Remember a form, unless a function in it cannot be referred to weakly."""
-        try:
-            alive = tuple(weakref.ref(function) for _, function in own.functions)
-        except TypeError:
-            return
-        if own.functions:  # what writes a text holds expressions, which hold functions
-            made.text.write()
-            for multiplier in (*made.qp.multipliers, *made.stuffed.multipliers):
-                multiplier.said.write()
-        places = {key: place for place, (key, _) in enumerate(own.functions)}
-        known = tuple((places[key], name) for key, name in made.function_names.items())
-        entry = _Entry(names, replace(made, functions={}, function_names={}, shifts={}), known, alive)
+    def get(self, own: Signature, alike: list[Entry]) -> Entry | None:
+        """The one among them that has this structure."""
+        found = next((entry for entry in alike if entry.serves(own)), None)
         with self._lock:
-            self._entries[own.structure] = entry
-            self._entries.move_to_end(own.structure)
-            while len(self._entries) > self._size:
-                self._entries.popitem(last=False)
+            if found in self._entries:
+                self._entries.remove(found)
+                self._entries.append(found)
+        return found
+
+    def put(self, entry: Entry) -> None:
+        """Remember a form; those whose functions are gone serve no longer."""
+        with self._lock:
+            living = [one for one in self._entries if None not in [ref() for ref in one.alive]]
+            self._entries = [*living, entry][-self._size :]
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._entries.clear()
+            self._entries = []
 
     def __len__(self) -> int:
         return len(self._entries)

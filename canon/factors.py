@@ -50,7 +50,7 @@ class Fixed:
         return self if factor == 1 else Fixed(self.matrix.scaled(factor))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)  # dozens are made: the initializer of a frozen dataclass takes four times as long
 class Entries:
     """Nonzeros that are weighted entries of the derived parameter in ``slot``; positions (row, col) are distinct."""
 
@@ -60,6 +60,11 @@ class Entries:
     source: Index
     weight: Floats
     shape: tuple[int, int]
+
+    def __init__(self, slot: int, rows: Index, cols: Index, source: Index, weight: Floats, shape: tuple[int, int]) -> None:
+        fields = self.__dict__
+        fields["slot"], fields["rows"], fields["cols"] = slot, rows, cols
+        fields["source"], fields["weight"], fields["shape"] = source, weight, shape
 
     @property
     def T(self) -> Entries:
@@ -87,12 +92,15 @@ Factor = Fixed | Entries
 Term = tuple[Factor, ...]  # a product, left to right
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Affine:
     """``rows`` values: for each variable (by key) a sum of terms of shape (rows, size of the variable)."""
 
     rows: int
     terms: Mapping[str, tuple[Term, ...]]
+
+    def __init__(self, rows: int, terms: Mapping[str, tuple[Term, ...]]) -> None:
+        self.__dict__["rows"], self.__dict__["terms"] = rows, terms
 
     def times(self, left: Factor) -> Affine:
         """left @ self."""

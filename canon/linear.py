@@ -15,8 +15,10 @@ def positions(node: Expression) -> Index:
     """For an atom that only moves entries: where each entry of the result comes from in its argument, -1 for a zero."""
     assert node.atom is not None
     assert node.atom.value is not None
-    places = np.arange(1, node.args[0].size + 1).reshape(node.args[0].shape)
-    return np.asarray(node.atom.value(places, **node.data), dtype=np.int64).reshape(-1) - 1
+    places = counted(node.args[0].size).reshape(node.args[0].shape)
+    if node.atom.name == "diag":  # writes zeros
+        return np.asarray(node.atom.value(places + 1, **node.data), dtype=np.int64).reshape(-1) - 1
+    return np.asarray(node.atom.value(places, **node.data), dtype=np.int64).reshape(-1)
 
 
 def _moved(node: Expression) -> list[Fixed]:

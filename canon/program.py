@@ -38,7 +38,7 @@ INFIX = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)  # as of ``Entries``, dozens are made
 class Step:
     """One operation; ``data`` are the static arguments, sorted by name."""
 
@@ -46,6 +46,10 @@ class Step:
     args: tuple[int, ...]
     data: tuple[tuple[str, Any], ...]
     shape: Shape
+
+    def __init__(self, op: str, args: tuple[int, ...], data: tuple[tuple[str, Any], ...], shape: Shape) -> None:
+        fields = self.__dict__
+        fields["op"], fields["args"], fields["data"], fields["shape"] = op, args, data, shape
 
     def __str__(self) -> str:
         parts = [f"%{slot}" for slot in self.args]
@@ -140,11 +144,12 @@ class Builder:
         if isinstance(node, Variable | Parameter):
             return Step("input", (), (("name", self.names[node.key]),), node.shape)
         assert node.atom is not None
-        data = dict(node.data)
+        data = node.data
         if "callable" in data:
+            data = dict(data)
             data["callable"] = self._named(data.pop("key"), data["callable"])
-        args = tuple(self._lowered[id(argument)][1] for argument in node.args)
-        return Step(node.atom.name, args, tuple(sorted(data.items())), node.shape)
+        args = tuple([self._lowered[id(argument)][1] for argument in node.args])
+        return Step(node.atom.name, args, tuple(sorted(data.items())) if data else (), node.shape)
 
     def _named(self, key: str, function: Callable[..., Any]) -> str:
         """User functions are known by key, because a copied model holds copies of them."""

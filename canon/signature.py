@@ -61,6 +61,17 @@ class Signature:
     functions: tuple[tuple[str, Callable[..., Any]], ...]
 
 
+def outline(problem: Problem) -> int:
+    """A number that problems of one structure share, and others seldom do."""
+    return hash((problem.objective.sign, len(problem.constraints), tuple([node.shape for node in problem.nodes])))
+
+
+def lasting(problem: Problem) -> bool:
+    """Whether its signature will always be what it is now, and no function of the user's stays alive until it is taken."""
+    own = (node.sparse if isinstance(node, Constant) else node.data.get("callable") for node in problem.nodes)
+    return all(part is None for part in own)
+
+
 def signature(problem: Problem) -> Signature:
     """The signature of a problem. Raises TypeError where something in it cannot be compared."""
     nodes = problem.nodes
