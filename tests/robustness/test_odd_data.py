@@ -215,5 +215,7 @@ def test_errors_name_the_argument_and_both_shapes(name: str) -> None:
         kr.solve_qp(**blocks | {name: torch.ones(right, dtype=torch.int64)})
     with pytest.raises(kr.InputError, match=f"{name} on meta"):
         kr.solve_qp(**blocks | {name: torch.ones(right, dtype=F, device="meta")})
+    if name in ("Q", "G", "A"):  # matrices may be sparse; tests/sparse has their answers
+        return
     with pytest.raises(kr.InputError, match=rf"argument {name}[^\n]*(dense|shape)"):
         kr.solve_qp(**blocks | {name: torch.ones(right, dtype=F).to_sparse()})
