@@ -32,11 +32,15 @@ Bounded = TypeVar("Bounded", QPData, SparseData)
 
 @dataclass(frozen=True)
 class _Gather:
-    """One gather from [0, slot, slot, ...] into the whole block, then a weight per entry (None: all ones)."""
+    """One gather from [0, slot, slot, ...] into the whole block, then a weight per entry (None: all ones).
+
+    ``direct``: from a single slot itself, for no entry is zero.
+    """
 
     slots: tuple[int, ...]
     positions: int
     weight: int | None
+    direct: bool
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,7 @@ class Assembly:
         size = block.shape[0] * block.shape[1]
         views, scattered = [], []
         for entries in block.entries:
-            uniform = np.ptp(entries.weight) == 0
-            if uniform and is_view(entries, block.shape, self._sizes[entries.slot]):
+            if is_view(entries, block.shape, self._sizes[entries.slot]) and entries.uniform:
                 views.append(_View(entries.slot, float(entries.weight[0])))
             else:
                 scattered.append(entries)
@@ -148,7 +151,8 @@ class Assembly:
             positions[places] = starts[entries.slot] + entries.source
             weight[places] = entries.weight
         held = None if (weight == 1).all() else self._constants.add(weight[None])
-        return _Gather(tuple(slots), self._constants.add(positions), held)
+        direct = len(slots) == 1 and bool(positions.all())
+        return _Gather(tuple(slots), self._constants.add(positions - 1 if direct else positions), held, direct)
 
     def _gram(self, gram: Gram) -> _GramRoute:
         silent = gram.e.fixed and gram.e.constant.nnz == 0
@@ -166,10 +170,13 @@ class Assembly:
         if factor.diagonal:
             column = (len(factor.rows), 1)
             entries = Entries(factor.slot, factor.rows, np.zeros_like(factor.rows), factor.source, factor.weight, column)
-            return "diagonal", self._gather([entries], column), column
-        if is_view(factor, factor.shape, self._sizes[factor.slot]) and np.ptp(factor.weight) == 0:
-            return "parameter", _View(factor.slot, float(factor.weight[0])), factor.shape
-        return "parameter", self._gather([factor], factor.shape), factor.shape
+            return "diagonal", self._read(entries), column
+        return "parameter", self._read(factor), factor.shape
+
+    def _read(self, entries: Entries) -> _Gather | _View:
+        if is_view(entries, entries.shape, self._sizes[entries.slot]) and entries.uniform:
+            return _View(entries.slot, float(entries.weight[0]))
+        return self._gather([entries], entries.shape)
 
 
 def _without(data: QPData, name: str, exists: Tensor) -> QPData:
@@ -207,7 +214,9 @@ def _part(part: _Gather | _View, shape: tuple[int, int], slots: list[Tensor], he
         return value if part.scale == 1 else value * part.scale
     sources = [flat(slots[slot]) for slot in part.slots]
     size = batch_of(sources)
-    row = torch.cat([sources[0].new_zeros(size, 1), *(source.expand(size, -1) for source in sources)], dim=1)
+    row = sources[0]
+    if not part.direct:
+        row = torch.cat([row.new_zeros(size, 1), *(source.expand(size, -1) for source in sources)], dim=1)
     value = row.index_select(1, held[part.positions])
     return (value if part.weight is None else value * held[part.weight]).reshape(size, *shape)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .factors import Entries, Factor, Fixed, Term, multiplied
+from .factors import Entries, Factor, Fixed, Term, counted, multiplied
 from .sparse import Floats, Index, Matrix, gathered
 
 
@@ -133,14 +133,15 @@ class BlockBuilder:
 def is_view(entries: Entries, shape: tuple[int, int], size: int) -> bool:
     """Whether the whole parameter, of ``size`` entries, fills the whole block in its own order."""
     rows, cols = shape
-    places = entries.rows * cols + entries.cols
-    every = np.arange(rows * cols)
-    return len(places) == rows * cols == size and np.array_equal(places, every) and np.array_equal(entries.source, every)
+    if not len(entries.source) == rows * cols == size:
+        return False
+    every = counted(size)
+    source, places = entries.source, entries.rows if cols == 1 else entries.rows * cols + entries.cols
+    return (source is every or bool((source == every).all())) and (places is every or bool((places == every).all()))
 
 
 def _route(entries: Entries, shape: tuple[int, int], size: int) -> str:
-    uniform = len(entries.weight) > 0 and np.ptp(entries.weight) == 0
-    if not is_view(entries, shape, size) or not uniform:
+    if not is_view(entries, shape, size) or not entries.uniform:
         return "scatter"
     return "view" if entries.weight[0] == 1 else f"scale {entries.weight[0]:g}"
 

@@ -74,7 +74,13 @@ class Entries:
     def diagonal(self) -> bool:
         """Whether this is a full diagonal in order, which multiplies by broadcasting."""
         n, m = self.shape
-        return n == m == len(self.rows) and np.array_equal(self.rows, self.cols) and np.array_equal(self.rows, np.arange(n))
+        return n == m and self.whole and (self.rows is self.cols or bool((self.rows == self.cols).all()))
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all weights are one number; there is none of no entries."""
+        weight = self.weight
+        return len(weight) > 0 and bool((weight == weight[0]).all())
 
     @property
     def whole(self) -> bool:
