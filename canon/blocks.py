@@ -26,13 +26,17 @@ class Placed:
     term: Term
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)  # as of ``Entries``, dozens are made
 class Block:
     """A matrix of shape (rows, cols); vectors are columns."""
 
     constant: Matrix
     entries: tuple[Entries, ...] = ()
     products: tuple[Placed, ...] = ()
+
+    def __init__(self, constant: Matrix, entries: tuple[Entries, ...] = (), products: tuple[Placed, ...] = ()) -> None:
+        fields = self.__dict__
+        fields["constant"], fields["entries"], fields["products"] = constant, entries, products
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -61,6 +65,31 @@ class Block:
             part = S.columns(placed.row, placed.row + placed.term[0].shape[0])
             builder.add(multiplied(Fixed(part), placed.term), 0, placed.col)
         return builder.finish()
+
+    def rows(self, kept: Index) -> Block:
+        """Some rows, in ascending order: a selection @ self, without multiplying."""
+        height, shape = self.shape[0], (len(kept), self.shape[1])
+        if len(kept) == height:
+            return self
+        target = np.full(height, -1)
+        target[kept] = np.arange(len(kept))
+        M, place = self.constant, target[self.constant.rows]
+        inside = (place >= 0).nonzero()[0]
+        constant = Matrix(place[inside], M.cols[inside], M.data[inside], shape)
+        entries = []
+        for e in self.entries:
+            place = target[e.rows]
+            inside = (place >= 0).nonzero()[0]
+            if len(inside):
+                entries.append(Entries(e.slot, place[inside], e.cols[inside], e.source[inside], e.weight[inside], shape))
+        builder = BlockBuilder(*shape)
+        for placed in self.products:
+            part = target[placed.row : placed.row + placed.term[0].shape[0]]
+            at = (part >= 0).nonzero()[0]
+            chosen = Matrix(part[at], at, np.ones(len(at)), (len(kept), len(part)), True)
+            builder.add(multiplied(Fixed(chosen), placed.term), 0, placed.col)
+        moved = builder.finish()
+        return Block(constant, (*entries, *moved.entries), moved.products)
 
     def describe(self, sizes: Sequence[int]) -> str:
         """Constant and routes in words; ``sizes`` are those of the program's slots."""

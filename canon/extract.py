@@ -315,7 +315,7 @@ class _Reader:
                 weight = -weight
             else:
                 move = positions(node)
-                if (move < 0).any():
+                if node.atom.name == "diag" and (move < 0).any():
                     break  # diag writes zeros: leave it to the program
                 source = move[source]
             node = node.args[0]

@@ -224,7 +224,12 @@ def selection(source: Index, size: int) -> Fixed:
     if len(source) and source.min() < 0:
         kept = (source >= 0).nonzero()[0]
         return Fixed(Matrix(kept, source[kept], np.ones(len(kept)), shape, True))
-    return Fixed(Matrix(counted(len(source)), source, ones(len(source)), shape, True))
+    return picked(source, size)
+
+
+def picked(source: Index, size: int) -> Fixed:
+    """The selection of a source without -1."""
+    return Fixed(Matrix(counted(len(source)), source, ones(len(source)), (len(source), size), True))
 
 
 def scaling(values: Floats) -> Fixed:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..dsl.expression import Expression
-from .factors import Fixed, counted, identity, ones, selection
+from .factors import Fixed, counted, identity, ones, picked, selection
 from .sparse import Index, Matrix, repeated
 
 
@@ -22,7 +22,9 @@ def positions(node: Expression) -> Index:
 
 
 def _moved(node: Expression) -> list[Fixed]:
-    return [selection(positions(node), node.args[0].size)]
+    assert node.atom is not None
+    source, size = positions(node), node.args[0].size
+    return [selection(source, size) if node.atom.name == "diag" else picked(source, size)]
 
 
 def _add(node: Expression) -> list[Fixed]:
@@ -44,10 +46,14 @@ def _sum(node: Expression) -> list[Fixed]:
 
 
 def _concatenate(node: Expression) -> list[Fixed]:
-    places = np.arange(node.size).reshape(node.shape)
-    ends = np.cumsum([part.shape[node.data["axis"]] for part in node.args])[:-1]
-    parts = np.split(places, ends, axis=node.data["axis"])
-    return [selection(part.reshape(-1), node.size).T for part in parts]
+    axis, size, places = node.data["axis"], node.size, counted(node.size).reshape(node.shape)
+    found, first = [], 0
+    for part in node.args:
+        last = first + part.shape[axis]
+        into = places[(*(slice(None),) * axis, slice(first, last))].reshape(-1)  # ascending
+        found.append(Fixed(Matrix(into, counted(part.size), ones(part.size), (size, part.size), True)))
+        first = last
+    return found
 
 
 def _cumsum(node: Expression) -> list[Fixed]:

@@ -126,10 +126,11 @@ class Builder:
         while stack:
             node = stack[-1]
             if id(node) not in lowered:
-                waiting = [argument for argument in node.args if id(argument) not in lowered]
-                if waiting:
-                    stack += waiting[::-1]
-                    continue
+                if node.args:
+                    waiting = [argument for argument in node.args if id(argument) not in lowered]
+                    if waiting:
+                        stack += waiting[::-1]
+                        continue
                 lowered[id(node)] = node, self._emit(self._step(node))
             stack.pop()
         return lowered[id(root)][1]
@@ -141,9 +142,9 @@ class Builder:
     def _step(self, node: Expression) -> Step:
         if isinstance(node, Constant):
             return Step("constant", (), (("value", Frozen(node.value)),), node.shape)
-        if isinstance(node, Variable | Parameter):
+        if node.atom is None:
+            assert isinstance(node, (Variable, Parameter))
             return Step("input", (), (("name", self.names[node.key]),), node.shape)
-        assert node.atom is not None
         data = node.data
         if "callable" in data:
             data = dict(data)

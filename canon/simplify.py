@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..dsl.keys import Frozen
 from .blocks import Block
-from .factors import fixed, selection
+from .factors import fixed
 from .param_qp import Gates, Multiplier, ParamQP
 from .sparse import Floats, Index, Matrix, summed
 
@@ -46,15 +46,14 @@ def simplify(problem: ParamQP) -> ParamQP:
     stays = np.ones(problem.m, dtype=bool)
     stays[lower.rows] = stays[upper.rows] = False
     kept = stays.nonzero()[0]
-    keep = selection(kept, problem.m).matrix
     if gate is not None:
         always = Block(fixed(np.ones(problem.n)).matrix)
         lb, ub = (_open(_bound(gate, replace(side, a=np.ones(len(side.a))), always, problem.n, 1.0)) for side in (lower, upper))
-        gates = Gates(_open(gate.times(keep)), gates.A, lb, ub)
+        gates = Gates(_open(gate.rows(kept)), gates.A, lb, ub)
     return replace(
         problem,
-        G=problem.G.times(keep),
-        h=problem.h.times(keep),
+        G=problem.G.rows(kept),
+        h=problem.h.rows(kept),
         lb=_bound(problem.h, lower, problem.lb, problem.n, -np.inf),
         ub=_bound(problem.h, upper, problem.ub, problem.n, np.inf),
         gates=gates,

@@ -24,15 +24,16 @@ from ..dsl.leaves import Parameter
 from ..dsl.problem import Problem
 from .blocks import Block, BlockBuilder, Gram
 from .extract import Column, Extracted, Quadratic, Row
-from .factors import ONE, Affine, Entries, Factor, Fixed, Term, chain, fixed, identity, scaling, selection, transposed
+from .factors import ONE, Affine, Entries, Factor, Fixed, Term, chain, fixed, identity, ones, scaling, selection, transposed
 from .param_qp import Assumption, Check, Gates, Input, Multiplier, ParamQP, Retrieved
 
 
 def stuff(extracted: Extracted, problem: Problem, said: Callable[[str], Text]) -> ParamQP:
     """Number columns and rows and fill the blocks. ``said`` prints the constraint of a name."""
-    ends = np.cumsum([0, *(column.size for column in extracted.columns)])
-    starts = {column.key: int(start) for column, start in zip(extracted.columns, ends, strict=False)}
-    n = int(ends[-1])
+    starts, n = {}, 0
+    for column in extracted.columns:
+        starts[column.key] = n
+        n += column.size
     Q, p, constant = BlockBuilder(n, n), BlockBuilder(n, 1), BlockBuilder(1, 1)
     for key, terms in extracted.objective.terms.items():
         for term in terms:
@@ -90,7 +91,7 @@ def _home(rows: Sequence[Row], first: int, said: Callable[[str], Text]) -> dict[
     for row in rows:
         if row.name is not None:
             source = np.arange(first, first + row.affine.rows)
-            found[row.name] = Multiplier(row.name, row.shape, Frozen(source), Frozen(np.ones(len(source))), said(row.name))
+            found[row.name] = Multiplier(row.name, row.shape, Frozen(source), Frozen(ones(len(source))), said(row.name))
         first += row.affine.rows
     return found
 

@@ -319,7 +319,7 @@ def apply(name: str, *arguments: Any, **data: Any) -> Expression:
     except MismatchError as mismatch:
         title = mismatch.title or f"an argument of the wrong shape in {name}"
         raise shape_error(title, mismatch.why, mismatch.mend, *args, code=mismatch.code) from None
-    if atom.folds and atom.value is not None:
+    if atom.folds and atom.value is not None and (not args or isinstance(args[0], Constant)):
         constants = [argument for argument in args if isinstance(argument, Constant)]
         if len(constants) == len(args):
             with np.errstate(all="ignore"):

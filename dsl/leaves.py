@@ -108,7 +108,8 @@ class Variable(_Leaf):
         """The bounds of the entries that are chosen, as vectors."""
         places = self.places
         if places is None:
-            low, high = (None if side is None else side.reshape(-1) for side in (self.lower, self.upper))
+            whole = (self.lower, self.upper)
+            low, high = (side if side is None or side.ndim == 1 else side.reshape(-1) for side in whole)
             return low, high
         _, first = np.unique(places, return_index=True)
         first = first[places[first] >= 0]
