@@ -53,10 +53,10 @@ class Outcome:
     iterations: Tensor
 
     def slack(self, data: QPData, x: Tensor) -> Tensor:
-        """h - Gx with the h that was given: +inf stays."""
+        """h - Gx with the h that was given, also where the row is absent: +inf stays."""
         G, h = self.clean.W[:, self.clean.k :], data.h
         finite = self.clean.rhs[:, self.clean.k :] - matvec(G, x)
-        return torch.where(h == torch.inf, h, finite)
+        return torch.where((h > 0) & ~G.any(2), h, finite)
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,7 @@ def _attempt(
         else:
             v, iterations = interior_point.solve(qp, loop_eps, gap_eps, max_iter, v, careful=careful, limits=limits)
         start, active = _identified(clean, qp, v, d, e, bias)
+        start = _tidied(start, measure)
     else:
         nothing = clean.p.new_zeros(clean.batch, qp.n)
         iterations = torch.zeros(clean.batch, dtype=torch.int32, device=nothing.device)
@@ -182,6 +183,14 @@ def _attempt(
 
         point, residuals = _combined(choose, point, start), _combined(choose, polished, before)
     return Attempt(point, factor, residuals, iterations, sure, v)
+
+
+def _tidied(point: Point, measure: Measure) -> Point:
+    """Without multipliers that do nothing, but for hiding a gap among terms of 1e18: those of rows without coefficients, and what
+    the two bounds of a variable have in common."""
+    both = torch.minimum(point.z_lb, point.z_ub)
+    w = torch.where(measure.rows > 0, point.w, 0) if point.w.shape[1] else point.w
+    return Point(point.x, w, point.z_lb - both, point.z_ub - both)
 
 
 def _exactly(clean: Clean, factor: Factor) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:

@@ -10,9 +10,11 @@ from .certificates import adjudicate
 from .cpu import engine as cpu
 from .data import QPData, WarmStart
 from .failure import SolveError
+from .far import near
 from .found import Found
 from .options import Options
 from .polish import Factor, dense
+from .products import matvec
 from .status import Status
 
 # Bytes of matrices solved at a time: on a CPU what its caches hold (32 MiB shared by two cores where this was measured: n = 100 is
@@ -83,10 +85,28 @@ def _part(data: QPData, options: Options, rejected: Tensor | None, warm: WarmSta
     if not bool(undecided.any()):
         return found
     items = undecided.nonzero().squeeze(1)
+    found = _without_far_limits(found, data, options, items)
+    items = items[_undecided(found.status[items])]
+    if not len(items):
+        return found
     again = _attempt(data.select(items), options, None, None, careful=True)
     better = ~_undecided(again.status) | (again.scaled.amax(1) < found.scaled[items].amax(1))
     places = items[better]
     return Found(*(whole.index_copy(0, places, part[better]) for whole, part in zip(found, again, strict=True)))
+
+
+def _without_far_limits(found: Found, data: QPData, options: Options, items: Tensor) -> Found:
+    """``found`` with the answers of these items that do not depend on their far limits; see ``far``."""
+    whole = data.select(items)
+    close = near(whole)
+    if not bool(close.relaxed.any()):
+        return found
+    again = _attempt(close.data, options, None, None, careful=False)
+    proved = (again.status == Status.SOLVED) & close.holds(whole, again.x)
+    taken = close.relaxed & (proved | (again.status == Status.PRIMAL_INFEASIBLE))
+    again = again._replace(s=torch.where(torch.isfinite(whole.h), whole.h - matvec(whole.G, again.x), torch.inf))
+    places = items[taken]
+    return Found(*(all_.index_copy(0, places, part[taken]) for all_, part in zip(found, again, strict=True)))
 
 
 def _undecided(status: Tensor) -> Tensor:

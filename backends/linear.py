@@ -53,8 +53,9 @@ def solve(Q: Tensor, G: Tensor, A: Tensor, r: Parts, factor: Factor, ok: Tensor,
     u_w = torch.zeros_like(r_w)
     left_x, left_w = r_x, r_w
     first = _length(left_x, left_w, factor.scale, row_unit)
-    first = torch.maximum(first, u_x.abs().amax(1))
     if bool(at_bound.any()):
+        terms = vecmat(u_x.abs(), Q.abs()), matvec(W.abs(), u_x.abs())
+        first = torch.maximum(first, _length(*terms, factor.scale, row_unit))
         left_x, left_w = r_x - vecmat(u_x, Q), r_w - matvec(W, u_x)
     # An item that is done stays as it is: how long the others take must not reach it.
     going = ok

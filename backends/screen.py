@@ -1,7 +1,8 @@
 """Items that cannot or need not be iterated on are told apart before any factorization.
 
 A problem of a rejected item is replaced by a benign one, min |x|²/2, so that it can neither fail nor harm its mates. Absent
-constraints (infinite h, lb, ub) become rows 0'x <= 1, and their bound 0: every tensor that goes on is finite.
+constraints (h, lb, ub infinite, or beyond ``NO_LIMIT``) become rows 0'x <= 1, and their bound 0: every tensor that goes on is
+finite.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .status import Status
 
 # Q counts as convex if Q + CONVEX |Q| I has a Cholesky factor: rounding in a Gram product stays well below it.
 CONVEX = {torch.float64: 1e-10, torch.float32: 1e-5}
+NO_LIMIT = 1e20  # a limit on x that is no nearer is none
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def screen(data: QPData, rejected: Tensor | None) -> Clean:
         h = torch.where(bad[:, None], torch.inf, h)
         lb = None if lb is None else torch.where(bad[:, None], -torch.inf, lb)
         ub = None if ub is None else torch.where(bad[:, None], torch.inf, ub)
-    absent = h == torch.inf
+    # A row without coefficients asks nothing of x, unless its right-hand side is negative; at 0 it is active.
+    absent = (h == torch.inf) | (h > NO_LIMIT * _largest_of_rows(W[:, k:]))
     if bool(absent.any()):
         G = torch.where(absent.unsqueeze(2), 0, W[:, k:])
         W = torch.cat([W[:, :k].expand(G.shape[0], -1, -1), G], 1)
@@ -121,10 +124,15 @@ def screen(data: QPData, rejected: Tensor | None) -> Clean:
     return Clean(Q, p, W, rhs, _bound(lb, -1.0), _bound(ub, 1.0), k, codes)
 
 
+def _largest_of_rows(M: Tensor) -> Tensor:
+    """max |entry| of each row, (·, rows)."""
+    return M.abs().amax(2) if M.shape[1] else M.new_zeros(M.shape[:2])
+
+
 def _bound(value: Tensor | None, sign: float) -> Bound | None:
     if value is None:
         return None
-    present = torch.isfinite(value)
+    present = torch.isfinite(value) & (sign * value < NO_LIMIT)
     return Bound(torch.where(present, sign, 0.0).to(value.dtype), torch.where(present, value, 0))
 
 

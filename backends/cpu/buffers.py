@@ -53,13 +53,12 @@ def _back(memory: NDArray[np.float64]) -> None:
     if 8 * size > KEPT:
         return
     with _lock:
-        own = _free.pop(size, [])
-        own.append(memory)
-        _free[size] = own  # the sizes used last come last
+        _free.setdefault(size, []).append(memory)
         _held += 8 * size
-        while _held > KEPT:
-            oldest = next(iter(_free))
+        while _held > KEPT:  # the sizes first kept go first, the one that came last
+            oldest = next((other for other in _free if other != size), size)
+            pieces = _free[oldest]
             _held -= 8 * oldest
-            _free[oldest].pop()
-            if not _free[oldest]:
+            pieces.pop()
+            if not pieces:
                 del _free[oldest]

@@ -18,6 +18,7 @@ from ..residuals import SURE as SURE
 RHO = kkt.RHO[torch.float64]
 DELTA = kkt.DELTA[torch.float64]
 CONVEX = screen.CONVEX[torch.float64]
+NO_LIMIT = screen.NO_LIMIT
 ACCURATE = linear.ACCURATE[torch.float64]
 CONSISTENT = linear.CONSISTENT[torch.float64]
 REFINEMENTS = linear.REFINEMENTS

@@ -112,11 +112,12 @@ def _block(t: Lanes, n: int, diagonal: bool, words: Any, scratch: Any, block: In
         kept = KeptNormal(t, n, given["Q"], given["U"], memory)
     M = Matrices(kept, rows)
 
-    size = t.cell(0.0)
+    first_error = t.cell(_length(t, n, a, M))
+    moves = t.cell(0.0)
     for j in t.range(n):
-        size.value = t.max(size.value, t.abs(a.u_x[j]))
-    with t.if_any(size.value > 0.0):  # multipliers of bounds have gradients: they move x there
-        _moved(t, n, a, M)
+        moves.value = t.max(moves.value, t.abs(a.u_x[j]))
+    with t.if_any(moves.value > 0.0):  # multipliers of bounds have gradients: they move x there
+        first_error.value = t.max(first_error.value, _moved(t, n, a, M))
     for j in t.range(n):
         a.rhs[j] = a.left_x[j]
     for i in t.range(m + k):
@@ -124,19 +125,18 @@ def _block(t: Lanes, n: int, diagonal: bool, words: Any, scratch: Any, block: In
     for W, start, count in M.rows:
         t.call(t.matrices.vecmat, count, a.v.tail(start), W, a.rhs, sizes=(n,))
     error = t.cell(_length(t, n, a, M))
-    first_error = t.max(size.value, error.value)
     # Sizes in the units of the equilibration: of the last update, and of all of them together.
     update, total = t.cell(0.0), t.cell(0.0)
     for _ in t.range(REFINEMENTS):
         # A lane that is done stays as it is: what its mates still need is no business of its own.
-        running = ok & ~(error.value <= first_error * ACCURATE)
+        running = ok & ~(error.value <= first_error.value * ACCURATE)
         t.leave(~running)
         update.value = _refined(t, n, a, M, unit, running)
         total.value = total.value + update.value
         error.value = _length(t, n, a, M)
 
-    steady = (error.value <= first_error * CONSISTENT) & (update.value <= total.value * STEADY)
-    found = (error.value <= first_error * ACCURATE) | steady
+    steady = (error.value <= first_error.value * CONSISTENT) & (update.value <= total.value * STEADY)
+    found = (error.value <= first_error.value * ACCURATE) | steady
     found = found & ~_sees(t, n, a, M)
     a.marks[0], a.marks[1] = 1.0, t.where(ok & ~found, 1.0, 0.0)
     with t.if_any(ok & ~found):
@@ -180,17 +180,28 @@ def _prepared(t: Lanes, n: int, a: System, rows: Any, given: dict[str, Field]) -
     return unit
 
 
-def _moved(t: Lanes, n: int, a: System, M: Matrices) -> None:
-    """Take what u_x, as it is at first, makes of the system from the right-hand side."""
+def _moved(t: Lanes, n: int, a: System, M: Matrices) -> Num:
+    """Take what u_x, as it is at first, makes of the system from the right-hand side; the length of its terms."""
+    height = M.rows[0][2] + M.rows[1][2]
     for j in t.range(n):
-        a.Qu[j] = 0.0
+        a.Qu[j], a.Wv[j], a.du[j] = 0.0, 0.0, 0.0
+    for i in t.range(height):
+        a.u_w[i] = 0.0
     M.kept.times(t, a.u_x, a.Qu)
+    M.kept.sizes(t, a.u_x, a.Wv)
     for W, start, count in M.rows:
         t.call(t.matrices.matvec, count, W, a.u_x, a.v.tail(start), sizes=(n,))
+        sizes = a.u_w.tail(start)
+        t.call(t.matrices.sizes_of_rows, count, a.u_x, a.row_unit.tail(start), W, sizes, a.du, sizes=(n,))
+    length = t.cell(0.0)
     for j in t.range(n):
         a.left_x[j] = a.left_x[j] - a.Qu[j]
-    for i in t.range(M.rows[0][2] + M.rows[1][2]):
+        length.value = t.max(length.value, a.Wv[j] * a.scale[j])
+    for i in t.range(height):
         a.left_w[i] = a.left_w[i] - a.v[i]
+        length.value = t.max(length.value, a.u_w[i] * a.row_unit[i])
+        a.u_w[i] = 0.0
+    return length.value
 
 
 def _refined(t: Lanes, n: int, a: System, M: Matrices, unit: Num, running: Mask) -> Num:

@@ -96,6 +96,10 @@ class KeptDual:
         """out = out + Qx."""
         self.q.times(t, x, out)
 
+    def sizes(self, t: Lanes, x: Array, out: Array) -> None:
+        """out = out + |Q||x|."""
+        self.q.sizes(t, x, out)
+
     def solve(self, t: Lanes, scale: Array, r: Array) -> Num:
         """r <- (Q + W'DW)^-1 r, and the largest entry of that in units of ``scale``."""
         apply(t, self.n, self.rows, self.stride, self.E, self.g, self.U, self.inverse, self.v, r)

@@ -192,6 +192,9 @@ def _addressed(tensors: Sequence[Tensor | None], words: list[int]) -> list[Tenso
         if tensor is None:
             words += NOWHERE
             continue
+        if tensor.is_neg():  # a view that promises minus what its memory holds
+            tensor = tensor.resolve_neg()
+            copies.append(tensor)
         if not tensor.is_contiguous():
             shared = tensor.stride(0) == 0
             tensor = (tensor[:1] if shared else tensor).contiguous()

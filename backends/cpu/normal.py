@@ -61,6 +61,10 @@ class KeptNormal:
             self.half[j] = x[j] * 0.5
         t.call(t.matrices.symmetric, self.Q, self.half, out, sizes=(self.n,))
 
+    def sizes(self, t: Lanes, x: Array, out: Array) -> None:
+        """out = out + |Q'||x|."""
+        t.call(t.matrices.sizes_of_columns, Index(t, t.index(self.n)), x, self.Q, out, sizes=(self.n,))
+
     def solve(self, t: Lanes, scale: Array, r: Array) -> Num:
         """r <- (Q + W'DW)^-1 r, and the largest entry of that in units of ``scale``."""
         for j in t.range(self.n):

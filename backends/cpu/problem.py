@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import transfer
-from .constants import CONVEX, PASSES
+from .constants import CONVEX, NO_LIMIT, PASSES
 from .dual import Dual
 from .llvm import Lanes
 from .normal import Normal
 from .quadratic import Dense, Diagonal, Quadratic
 from .values import Array, Field, Num
 
-HUGE, INFINITE = 1e300, float("inf")
+HUGE = 1e300
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,9 @@ def read(t: Lanes, qp: Problem, f: Fields) -> Scales:
         for i in t.range(count):
             value = rhs[i]
             row = i + first
-            absent = value.same(INFINITE) if count is s.m else t.false()
+            # A row without coefficients asks nothing of x, unless its right-hand side is negative; at 0 it is active.
+            infinite = value.same(float("inf"))
+            absent = infinite | (value > qp.row_floor[row] * NO_LIMIT) if count is s.m else t.false()
             with t.if_any(absent):
                 for j in t.range(n):
                     qp.W[row, j] = t.where(absent, 0.0, qp.W[row, j])
@@ -159,7 +161,7 @@ def read(t: Lanes, qp: Problem, f: Fields) -> Scales:
             present[j] = 0.0
         for j in t.range(count):
             value = bound[j] * sign  # +inf where absent
-            absent = value.same(INFINITE)
+            absent = value >= NO_LIMIT
             poison.value = poison.value + t.where(absent, 0.0, value) * 0.0
             present[j] = t.where(absent, 0.0, 1.0)
             qp.rhs[j + first] = t.where(absent, 1.0, value)

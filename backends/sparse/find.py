@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import WarmStart
 from ..options import Options
+from ..screen import NO_LIMIT
 from ..status import Status
 from . import certificates, engine, multifrontal
 from .active import Held
@@ -93,7 +95,7 @@ def _found(structure: Structure, own: dict[str, Any], options: Options, code: in
         ray = certificates.Proof(None, None, crossed, crossed)
         masks = rows[k:] > 0, nothing > 0, nothing > 0
         return Found(point, h, Status(code), 0, np.zeros(4), np.zeros(4), ray, masks, empty, None)
-    item, absent = _item(structure, own, lb, ub), h == np.inf
+    item, absent = _item(structure, own, lb, ub), _absent(structure, own)
     outcome = engine.run(item, options.tolerance(torch.float64), options.eps_abs, options.max_iter, start)
     status, none = outcome.status, np.zeros(n)
     ray = certificates.Proof(None, None, none, none)
@@ -107,7 +109,7 @@ def _found(structure: Structure, own: dict[str, Any], options: Options, code: in
     point = outcome.point
     if not accepted:
         point = Point(*(np.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0) for part in vars(point).values()))
-    slack = np.where(absent, np.inf, item.rhs[k:] - item.times_W(point.x)[k:])
+    slack = np.where(absent, h, item.rhs[k:] - item.times_W(point.x)[k:])
     active = outcome.held.active
     masks = active.rows[k:], active.lower, active.upper
     residuals = outcome.residuals
@@ -119,11 +121,21 @@ def _found(structure: Structure, own: dict[str, Any], options: Options, code: in
 
 def _item(structure: Structure, own: dict[str, Any], lb: Floats, ub: Floats) -> Item:
     W, rhs = np.concatenate([own["A"], own["G"]]), np.concatenate([own["b"], own["h"]])
-    absent = own["h"] == np.inf
+    absent = _absent(structure, own)
+    lb, ub = np.where(lb <= -NO_LIMIT, -np.inf, lb), np.where(ub >= NO_LIMIT, np.inf, ub)
     if absent.any():
         rhs[structure.k :][absent] = 1.0
         W[len(structure.A) :][absent[structure.G.rows]] = 0.0
     return Item(structure, own["Q"], own["p"], W, rhs, lb, ub)
+
+
+def _absent(structure: Structure, own: dict[str, Any]) -> NDArray[np.bool_]:
+    """Rows of G that are not there: an infinite right-hand side, or one that lies beyond ``NO_LIMIT``."""
+    largest = np.zeros(len(own["h"]))
+    np.maximum.at(largest, structure.G.rows, np.abs(own["G"]))
+    with np.errstate(over="ignore"):
+        absent: NDArray[np.bool_] = (own["h"] == np.inf) | (own["h"] > NO_LIMIT * largest)
+    return absent
 
 
 def finite_item(data: SparseData, i: int) -> Item:
