@@ -267,7 +267,8 @@ def _same_device(tensors: Mapping[str, _Given]) -> None:
     if len({tensor.device for tensor in tensors.values()}) > 1:
         listed = ", ".join(f"{name} on {tensor.device}" for name, tensor in tensors.items())
         why = "a problem is solved where its data are, and nothing is copied between devices behind your back"
-        mend = f'move them to one device: .to("{tensors["Q"].device}")'
+        place = next(tensor.device for tensor in tensors.values() if tensor.device.type != "meta")
+        mend = f'move them to one device: .to("{place}")'
         raise input_error("I08", "arguments are on different devices", why, mend, label=listed)
 
 
