@@ -9,6 +9,7 @@ nothing that stands in it, NaN and infinities included, reaches the solver, and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
@@ -18,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..canon.blocks import Block, Gram, is_view
+from ..canon.blocks import Block, BlockBuilder, Gram, Placed, is_view
 from ..canon.factors import Entries, Factor, Fixed, Term
 from ..canon.param_qp import ParamQP
 from .checks import ROUNDING
@@ -28,6 +29,7 @@ from .evaluate import batch_of, flat
 from .sparse.data import SparseData
 
 Bounded = TypeVar("Bounded", QPData, SparseData)
+SMALL = 256  # entries of a sum of products' ends up to which one product costs less than several, whatever their structure
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,12 @@ class _View:
 
 @dataclass(frozen=True)
 class _Product:
-    """A product of matrices and where it stands; a diagonal factor multiplies by broadcasting."""
+    """A product of matrices and where it stands; a diagonal factor multiplies by broadcasting.
 
-    factors: tuple[tuple[str, int | _Gather | _View, tuple[int, int]], ...]
+    The last factor may be a route of its own: of several products that begin with the same factor, the sum of what follows it.
+    """
+
+    factors: tuple[tuple[str, int | _Gather | _View | _Route, tuple[int, int]], ...]
     padding: tuple[int, int, int, int] | None
 
 
@@ -134,7 +139,7 @@ class Assembly:
             taken[free][places] = True
         empty = block.constant.nnz == 0 and (views or layers or block.products)
         constant = None if empty else self._constants.add(block.constant.toarray()[None])
-        products = tuple(self._product(p.term, p.row, p.col, block.shape) for p in block.products)
+        products = tuple([self._products(group, block.shape) for group in _alike(block.products)])
         return _Route(block.shape, constant, (*views, *(self._gather(layer, block.shape) for layer in layers)), products)
 
     def _gather(self, layer: list[Entries], shape: tuple[int, int]) -> _Gather:
@@ -159,10 +164,20 @@ class Assembly:
         middle = None if gram.P is None else self._product((gram.P,), 0, 0, gram.P.shape)
         return _GramRoute(self._route(gram.E), None if silent else self._route(gram.e), self._route(gram.weight), middle)
 
+    def _products(self, group: list[Placed], shape: tuple[int, int]) -> _Product:
+        """The sum of products that begin with the same factor, as one."""
+        one = group[0]
+        if len(group) == 1:
+            return self._product(one.term, one.row, one.col, shape)
+        rest = BlockBuilder(one.term[0].shape[1], one.term[-1].shape[1])
+        for placed in group:
+            rest.add(placed.term[1:])
+        inner = self._route(rest.finish())
+        factors = self._factor(one.term[0]), ("sum", inner, inner.shape)
+        return _Product(factors, _padding(one.term, one.row, one.col, shape))
+
     def _product(self, term: Term, row: int, col: int, shape: tuple[int, int]) -> _Product:
-        height, width = term[0].shape[0], term[-1].shape[1]
-        padding = (col, shape[1] - col - width, row, shape[0] - row - height)
-        return _Product(tuple(self._factor(factor) for factor in term), padding if any(padding) else None)
+        return _Product(tuple([self._factor(factor) for factor in term]), _padding(term, row, col, shape))
 
     def _factor(self, factor: Factor) -> tuple[str, int | _Gather | _View, tuple[int, int]]:
         if isinstance(factor, Fixed):
@@ -177,6 +192,23 @@ class Assembly:
         if is_view(entries, entries.shape, self._sizes[entries.slot]) and entries.uniform:
             return _View(entries.slot, float(entries.weight[0]))
         return self._gather([entries], entries.shape)
+
+
+def _padding(term: Term, row: int, col: int, shape: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    height, width = term[0].shape[0], term[-1].shape[1]
+    padding = (col, shape[1] - col - width, row, shape[0] - row - height)
+    return padding if any(padding) else None
+
+
+def _alike(products: Sequence[Placed]) -> list[list[Placed]]:
+    """Small products that stand in one place and begin with one factor together; the others alone."""
+    groups: dict[tuple[int, ...], list[Placed]] = {}
+    for number, placed in enumerate(products):
+        first, width = placed.term[0], placed.term[-1].shape[1]
+        small = first.shape[1] * width <= SMALL
+        key = (id(first), placed.row, placed.col, width) if small else (-number - 1,)
+        groups.setdefault(key, []).append(placed)
+    return list(groups.values())
 
 
 def _without(data: QPData, name: str, exists: Tensor) -> QPData:
@@ -249,7 +281,10 @@ def _product(product: _Product, slots: list[Tensor], held: list[Tensor]) -> Tens
     """Multiplied from the narrower end, so that a vector at either end keeps the work linear in the matrices."""
     values = []
     for kind, part, shape in product.factors:
-        matrix = held[part] if isinstance(part, int) else _part(part, shape, slots, held)
+        if isinstance(part, _Route):
+            matrix = _block(part, slots, held)
+        else:
+            matrix = held[part] if isinstance(part, int) else _part(part, shape, slots, held)
         values.append((kind, matrix))
     if len(values) > 1 and values[0][1].shape[1] < values[-1][1].shape[2] and values[0][0] != "diagonal":
         result = values[0][1]
