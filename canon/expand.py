@@ -160,8 +160,11 @@ class _Rewriter:
 def _first(nodes: list[Expression]) -> dict[int, int]:
     """For nodes that are to be expanded, by id: the first of the same formula, its atom and arguments being the same."""
     expanded = [node for node in nodes if node.atom is not None and node.atom.name in EPIGRAPHS and node.form > Form.AFFINE]
-    kinds = Counter((node.atom and node.atom.name, node.shape) for node in expanded)
-    several = [node for node in expanded if kinds[node.atom and node.atom.name, node.shape] > 1]
+    kinds = [(node.atom and node.atom.name, node.shape) for node in expanded]
+    count = Counter(kinds)
+    several = [node for node, kind in zip(expanded, kinds, strict=True) if count[kind] > 1]
+    if not several:
+        return {}
     met: dict[Hashable, int] = {}
     first: dict[int, int] = {}
     for node in postorder(several):

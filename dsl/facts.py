@@ -25,7 +25,7 @@ def is_fact(constraint: Constraint) -> bool:
 def is_settled(constraint: Constraint) -> bool:
     """Whether only constants take part."""
     parts = (constraint.left, constraint.right, constraint.active)
-    return all(isinstance(part, Constant | None) for part in parts)
+    return is_fact(constraint) and all(isinstance(part, Constant | None) for part in parts)
 
 
 def false(name: str, constraint: Constraint) -> list[Diagnostic]:

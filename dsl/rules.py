@@ -30,7 +30,8 @@ def violations(
     nodes: Sequence[Expression], objective: Expression, sign: int, span: Span | None, constraints: Mapping[str, Constraint]
 ) -> list[Diagnostic]:
     """Everything that is wrong with a problem. ``nodes``: all that occur in it, arguments first."""
-    findings = [_explain(node) for node in nodes if not _valid(node) and all(_valid(argument) for argument in node.args)]
+    wrong = [node for node in nodes if node.form is Form.NONE or not node.curvature.known]
+    findings = [_explain(node) for node in wrong if all(_valid(argument) for argument in node.args)]
     if _valid(objective):
         findings += _objective(objective, sign, span)
     for name, constraint in constraints.items():

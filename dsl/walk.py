@@ -15,23 +15,23 @@ def postorder(roots: Iterable[Expression], above: int = -1) -> list[Expression]:
 
     Below the roots only nodes of a ``Form`` above this one are entered.
     """
-    done: set[int] = set()
-    entered: set[int] = set()  # nodes whose arguments stand above them on the stack, or did
+    entered: set[int] = set()
     order: list[Expression] = []
-    stack = list(roots)[::-1]
+    stack: list[Expression | None] = [*roots]
+    stack.reverse()
     while stack:
-        node = stack[-1]
-        key = id(node)
-        if key not in done:
-            if node.args and key not in entered:
-                entered.add(key)
-                waiting = [a for a in node.args[::-1] if id(a) not in done and (above < 0 or a.form > above)]
-                if waiting:
-                    stack += waiting
-                    continue
-            done.add(key)
+        node = stack.pop()
+        if node is None:  # the arguments of what stands below are done
+            order.append(stack.pop())  # type: ignore[arg-type]  # a node stands below every None
+            continue
+        if id(node) in entered:
+            continue
+        entered.add(id(node))
+        if not node.args:
             order.append(node)
-        stack.pop()
+            continue
+        stack += (node, None)
+        stack += [a for a in node.args[::-1] if id(a) not in entered and (above < 0 or a.form > above)]
     return order
 
 
@@ -42,7 +42,7 @@ def leaves(roots: Iterable[Expression]) -> list[Variable | Parameter]:
 
 def leaves_among(nodes: Iterable[Expression]) -> list[Variable | Parameter]:
     """Those of the nodes that are variables or parameters."""
-    return [node for node in nodes if hasattr(type(node), "key")]  # type: ignore[misc]  # nothing else has keys
+    return [node for node in nodes if node.atom is None and hasattr(type(node), "key")]  # type: ignore[misc]  # nothing else has keys
 
 
 def same(left: Expression, right: Expression) -> bool:
