@@ -92,7 +92,7 @@ def initial(item: Input, value: Any) -> nn.Parameter:
     if not bool(torch.isfinite(tensor).all()):
         why = "training starts from it, and NaN or infinity never leaves again"
         raise input_error("I15", f"weight {item.name}: the initial value is not finite", why, "start from a finite value", at=AT)
-    if bool(verdict(tensor.unsqueeze(0), item.attributes, tensor.dtype)):
+    if item.attributes.declared and bool(verdict(tensor.unsqueeze(0), item.attributes, tensor.dtype)):
         said = " ".join(item.attributes.declared)
         why = f"parameter {item.name} is declared {said}, and its map keeps that only from a start that has it"
         mend = "start from a value that complies\ndrop the attribute, if nothing relies on it"

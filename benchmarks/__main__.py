@@ -26,7 +26,7 @@ EVERY = {
     "verdicts": verdicts.main,
     "language": lambda: language.main(15),
     "overhead": overhead.main,
-    "first_call": lambda: first_call.main(7),
+    "first_call": lambda: first_call.main(9),
     "cold_start": cold_start.main,
     "sizes": sizes.main,
     "sparse": sparse.main,

@@ -1,9 +1,9 @@
-"""How long until a model is ready: from writing its first variable to the end of the first call, on one item.
+"""How long until a model is ready, and until its first answer: writing it and building its layer, and calling that once.
 
 karush beside cvxpylayers, in one process where everything is imported and other models have run. The compiled engine keeps the
-machine code of a size on the disk: *warm* finds it there, *cold* makes it anew. Nothing else that a process would remember is
-left between repetitions, which are interleaved. One thread, for a single item has no work for a second; and processor time, which
-is the time that passes on an idle machine and leaves the neighbours out on a shared one.
+machine code of a size on the disk: *warm* finds it there, *cold* makes it anew at the first call. Nothing else that a process would
+remember is left between repetitions, which are interleaved. One thread, for a single item has no work for a second; and processor
+time, which is the time that passes on an idle machine and leaves the neighbours out on a shared one.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from statistics import median
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from benchmarks.models import MODELS
 from karush.backends.cpu import engine, machine
@@ -30,10 +31,15 @@ WARMING = ("lqr", "relu")
 OURS = ("warm", "cold")
 
 
-def karush(name: str, cache: str) -> None:
+Stages = Iterator[None]  # what a contestant does: until the layer is ready, then until its first answer
+
+
+def karush(name: str, cache: str) -> Stages:
     os.environ["KARUSH_CACHE"] = cache
     model = MODELS[name]
-    model.build()(**model.inputs)
+    layer = model.build()
+    yield
+    layer(**model.inputs)
 
 
 def forget() -> None:
@@ -45,22 +51,24 @@ def forget() -> None:
     machine._kernels.clear()
 
 
-def cvxpylayers(solver: str | None) -> Callable[[str], Callable[[], None]]:
-    """For each model, a function that writes it, builds the layer and calls it."""
+def cvxpylayers(solver: str | None) -> Callable[[str], Callable[[], Stages]]:
+    """For each model, what writes it, builds the layer and calls it."""
     from cvxpylayers.torch import CvxpyLayer
 
     from benchmarks.cvxpy_models import STATEMENTS, values
 
-    def ready(state: Callable[[], Any], given: list[Any]) -> None:
+    def ready(state: Callable[[], Any], given: list[Any]) -> Stages:
         problem, parameters, variables = state()
-        CvxpyLayer(problem, parameters=parameters, variables=variables, solver=solver)(*given)
+        layer = CvxpyLayer(problem, parameters=parameters, variables=variables, solver=solver)
+        yield
+        layer(*given)
 
     return lambda name: partial(ready, STATEMENTS[name], values(name))
 
 
-def contestants(folder: str) -> dict[str, Callable[[str], Callable[[], None]]]:
+def contestants(folder: str) -> dict[str, Callable[[str], Callable[[], Stages]]]:
     """Ours first; peers that are absent are named and left out."""
-    found: dict[str, Callable[[str], Callable[[], None]]] = {
+    found: dict[str, Callable[[str], Callable[[], Stages]]] = {
         "warm": lambda name: partial(karush, name, folder),
         "cold": lambda name: partial(karush, name, "off"),
     }
@@ -75,10 +83,14 @@ def contestants(folder: str) -> dict[str, Callable[[str], Callable[[], None]]]:
     return found
 
 
-def milliseconds(run: Callable[[], None]) -> float:
+def milliseconds(run: Callable[[], Stages]) -> tuple[float, float]:
+    """Until the layer is ready, and until its first answer."""
     start = time.process_time()
-    run()
-    return 1e3 * (time.process_time() - start)
+    stages = run()
+    next(stages)
+    ready = time.process_time()
+    next(stages, None)
+    return 1e3 * (ready - start), 1e3 * (time.process_time() - start)
 
 
 def main(repeats: int) -> None:
@@ -86,32 +98,35 @@ def main(repeats: int) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         several = contestants(folder)
-        print(f"\nmodel to first call, one item, median of {repeats}: milliseconds, and how many times faster warm and cold are")
-        heads = (f"{who:>14}" if who in OURS else f"{who:>14}   warm   cold" for who in several)
-        print(f"{'':<14}{''.join(heads)}")
         for name in (*WARMING, *MODELS):
-            runs = {who: make(name) for who, make in several.items()}
-            for run in runs.values():
+            for make in several.values():
                 forget()
-                run()
-        for name in MODELS:
+                list(make(name)())
+        found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+        for name in tqdm(MODELS, "models", leave=False):
             runs = {who: make(name) for who, make in several.items()}
-            times: dict[str, list[float]] = {who: [] for who in runs}
-            for _ in range(repeats):
-                for who, run in runs.items():
-                    forget()
-                    times[who].append(milliseconds(run))
-            print(f"{name:<14}{''.join(_columns(who, times) for who in runs)}", flush=True)
+            # What compiles for half a second leaves no cache as it was: it has rounds of its own.
+            found[name] = {who: [] for who in runs}
+            for who in ("cold", *("" for _ in range(repeats))):
+                for other, run in runs.items():
+                    if (other == "cold") == (who == "cold"):
+                        forget()
+                        found[name][other].append(milliseconds(run))
+    for stage, title in enumerate(("until the layer is ready", "until its first answer")):
+        print(f"\n{title}, one item, median of {repeats}: milliseconds, and how many times faster karush is, kernels warm")
+        shown = [who for who in several if stage or who != "cold"]
+        print(f"{'':<14}{''.join(f'{who:>14}' + (9 * ' ' if who not in OURS else '') for who in shown)}")
+        for name, times in found.items():
+            print(f"{name:<14}{''.join(_column(who, stage, times) for who in shown)}")
 
 
-def _columns(who: str, times: dict[str, list[float]]) -> str:
-    written = f"{median(times[who]):14.1f}"
+def _column(who: str, stage: int, times: dict[str, list[tuple[float, float]]]) -> str:
+    own = [run[stage] for run in times[who]]
+    written = f"{median(own):14.2f}"
     if who in OURS:
         return written
-    for ours in OURS:
-        written += f"{median(peer / own for peer, own in zip(times[who], times[ours], strict=True)):6.2f}x"
-    return written
+    return written + f"{median(peer / run[stage] for peer, run in zip(own, times['warm'], strict=True)):8.2f}x"
 
 
 if __name__ == "__main__":
-    main(7)
+    main(9)
