@@ -29,9 +29,13 @@ from .dual import KeptDual
 from .llvm import Lanes
 from .normal import KeptNormal
 from .outer import outer_sum
+from .patterned import Places
+from .problem import DENSE, DIAGONAL, SPARSE, Sizes
+from .quasidefinite import KeptQuasidefinite
+from .rows import KeptDense, KeptPatterned, KeptRows
 from .values import BYTE, Array, Counter, Field, Index, Mask, Memory, Num
 
-SIZES = ("batch", "m", "k")
+SIZES = ("batch", "m", "k", "tables")
 LOST = len(SIZES)  # becomes 1 where an item is lost
 # g_x to g_w may be missing, at address 0: zeros then
 TENSORS = ("Q", "G", "A", "g_x", "g_y", "g_z", "g_w", "U", "scale", "weight", "unit", "flat", "x", "y", "z")
@@ -65,33 +69,41 @@ class System:
 
 @dataclass(frozen=True)
 class Matrices:
-    """The kept system, and the rows: A, which begin at 0, and G, which begin at k."""
+    """The kept system, the rows W = [A; G], and how many there are."""
 
-    kept: KeptNormal | KeptDual
-    rows: tuple[tuple[Array, Index | int, Index], tuple[Array, Index | int, Index]]
+    kept: KeptNormal | KeptDual | KeptQuasidefinite
+    W: KeptRows
+    height: Index
 
 
-def write(t: Lanes, n: int, name: str = "derivative", *, diagonal: bool = False) -> None:
-    """Write the function derivative(words, unused, scratch, first block, last block) for problems of n variables."""
+def write(t: Lanes, n: int, name: str = "derivative", *, plan: str = DENSE) -> None:
+    """Write the function derivative(words, unused, scratch, first block, last block).
+
+    For problems of n variables; of any number for the plan SPARSE, which leaves the gradients of matrices to others.
+    """
 
     def body(t: Lanes, words: Any, unused: Any, scratch: Any, first: Any, last: Any) -> None:
         for block in t.range(Index(t, first), Index(t, last)):
-            _block(t, n, diagonal, words, scratch, block)
+            _block(t, n, plan, words, scratch, block)
 
     t.function(name, 3, body, longs=2)
 
 
 @cache
-def scratch_size(n: int, m: int, k: int, diagonal: bool = False, along: int = 1) -> int:
+def scratch_size(s: Sizes) -> int:
     """Nums of working memory."""
     counter = Counter()
-    System(counter, n, m, k)
-    kept = KeptDual if diagonal else KeptNormal
-    return counter.total + n * (m + k) + kept.size(n, m + k, along)
+    System(counter, s.n, s.m, s.k)
+    if s.places is not None:
+        return counter.total + int(s.places.w) + KeptQuasidefinite.size(s.places)
+    kept = KeptDual if s.plan == DIAGONAL else KeptNormal
+    return counter.total + int(s.n * s.rows) + kept.size(s.n, s.rows, s.along)
 
 
-def _block(t: Lanes, n: int, diagonal: bool, words: Any, scratch: Any, block: Index) -> None:
-    batch, m, k = (t.word(words, i) for i in range(len(SIZES)))
+def _block(t: Lanes, n: Any, plan: str, words: Any, scratch: Any, block: Index) -> None:
+    batch, m, k, tables = (t.word(words, i) for i in range(len(SIZES)))
+    places = Places.at(t, tables) if plan == SPARSE else None
+    n = n if places is None else places.n
     first = LOST + 1
     given = {
         name: t.field(t.word(words, first + 2 * i), t.word(words, first + 2 * i + 1), block, batch)
@@ -102,15 +114,15 @@ def _block(t: Lanes, n: int, diagonal: bool, words: Any, scratch: Any, block: In
     address = {name: t.word(words, first + 1 + i) for i, name in enumerate(RESULTS)}
     memory = Memory(t, scratch)
     a = System(memory, n, m, k)
-    A, G = (transfer.matrix(t, given[name], height, n, memory) for name, height in (("A", k), ("G", m)))
-    rows = (A, 0, k), (G, k, m)
-    unit = _prepared(t, n, a, rows, given)
-    kept: KeptNormal | KeptDual
-    if diagonal:
-        kept = KeptDual(t, n, given["Q"], given["U"], rows, a.weight, memory)
+    unit = _prepared(t, n, m, k, a, given)
+    Q, U, A, G = (given[name] for name in ("Q", "U", "A", "G"))
+    if places is not None:
+        kept = KeptQuasidefinite(t, places, Q, U, memory)
+        M = Matrices(kept, KeptPatterned(t, places, A, k, G, m, memory), m + k)
     else:
-        kept = KeptNormal(t, n, given["Q"], given["U"], memory)
-    M = Matrices(kept, rows)
+        W = KeptDense.of(t, n, A, k, G, m, memory)
+        dense = KeptDual(t, n, Q, U, W, a.weight, memory) if plan == DIAGONAL else KeptNormal(t, n, Q, U, memory)
+        M = Matrices(dense, W, m + k)
 
     first_error = t.cell(_length(t, n, a, M))
     moves = t.cell(0.0)
@@ -122,8 +134,7 @@ def _block(t: Lanes, n: int, diagonal: bool, words: Any, scratch: Any, block: In
         a.rhs[j] = a.left_x[j]
     for i in t.range(m + k):
         a.v[i] = a.weight[i] * a.left_w[i]
-    for W, start, count in M.rows:
-        t.call(t.matrices.vecmat, count, a.v.tail(start), W, a.rhs, sizes=(n,))
+    M.W.across(t, a.v, a.rhs)
     error = t.cell(_length(t, n, a, M))
     # Sizes in the units of the equilibration: of the last update, and of all of them together.
     update, total = t.cell(0.0), t.cell(0.0)
@@ -152,6 +163,8 @@ def _block(t: Lanes, n: int, diagonal: bool, words: Any, scratch: Any, block: In
     transfer.write(t, address["lost"], block, batch, a.marks.tail(1), 1, a.marks, BYTE)
     with t.unless(address["l_w"], 0):
         transfer.write(t, address["l_w"], block, batch, a.left_x, n, a.marks)
+    if places is not None:
+        return
     outer: tuple[tuple[str, str, str, Index | int, float, float], ...]
     outer = ("dQ", "x", "d_x", n, 0.5, 0.5), ("dG", "z", "l_z", m, -1.0, 1.0), ("dA", "y", "l_y", k, -1.0, 1.0)
     for name, left, right, height, *signs in outer:
@@ -160,13 +173,13 @@ def _block(t: Lanes, n: int, diagonal: bool, words: Any, scratch: Any, block: In
             outer_sum(t, address[name], block, batch, height, n, signs, *vectors)
 
 
-def _prepared(t: Lanes, n: int, a: System, rows: Any, given: dict[str, Field]) -> Num:
+def _prepared(t: Lanes, n: Any, m: Index, k: Index, a: System, given: dict[str, Field]) -> Num:
     """Read the vectors: what is left of the right-hand side is all of it but for inactive rows. The unit of row multipliers."""
-    height = rows[0][2] + rows[1][2]
+    height = m + k
     for name, array in (("g_x", a.left_x), ("g_w", a.u_x)):
         transfer.read_or_zero(t, given[name], n, array)
-    for name, (_, start, count) in zip(("g_y", "g_z"), rows, strict=True):
-        transfer.read_or_zero(t, given[name], count, a.left_w.tail(start))
+    transfer.read_or_zero(t, given["g_y"], k, a.left_w)
+    transfer.read_or_zero(t, given["g_z"], m, a.left_w.tail(k))
     for name, length, array in (("scale", n, a.scale), ("weight", height, a.weight), ("unit", 1, a.unit), ("flat", 1, a.flat)):
         transfer.read(t, given[name], length, array)
     unit = a.unit[0] * DELTA
@@ -180,19 +193,17 @@ def _prepared(t: Lanes, n: int, a: System, rows: Any, given: dict[str, Field]) -
     return unit
 
 
-def _moved(t: Lanes, n: int, a: System, M: Matrices) -> Num:
+def _moved(t: Lanes, n: Any, a: System, M: Matrices) -> Num:
     """Take what u_x, as it is at first, makes of the system from the right-hand side; the length of its terms."""
-    height = M.rows[0][2] + M.rows[1][2]
+    height = M.height
     for j in t.range(n):
         a.Qu[j], a.Wv[j], a.du[j] = 0.0, 0.0, 0.0
     for i in t.range(height):
         a.u_w[i] = 0.0
     M.kept.times(t, a.u_x, a.Qu)
     M.kept.sizes(t, a.u_x, a.Wv)
-    for W, start, count in M.rows:
-        t.call(t.matrices.matvec, count, W, a.u_x, a.v.tail(start), sizes=(n,))
-        sizes = a.u_w.tail(start)
-        t.call(t.matrices.sizes_of_rows, count, a.u_x, a.row_unit.tail(start), W, sizes, a.du, sizes=(n,))
+    M.W.times(t, a.u_x, a.v)
+    M.W.sizes(t, a.u_x, a.row_unit, a.u_w, a.du)
     length = t.cell(0.0)
     for j in t.range(n):
         a.left_x[j] = a.left_x[j] - a.Qu[j]
@@ -204,7 +215,7 @@ def _moved(t: Lanes, n: int, a: System, M: Matrices) -> Num:
     return length.value
 
 
-def _refined(t: Lanes, n: int, a: System, M: Matrices, unit: Num, running: Mask) -> Num:
+def _refined(t: Lanes, n: Any, a: System, M: Matrices, unit: Num, running: Mask) -> Num:
     """One refinement of the lanes that need it, and its size."""
     for j in t.range(n):
         a.du[j] = a.rhs[j]
@@ -214,17 +225,15 @@ def _refined(t: Lanes, n: int, a: System, M: Matrices, unit: Num, running: Mask)
         a.u_x[j] = a.u_x[j] + a.du[j]
         a.Qu[j], a.Wv[j] = 0.0, 0.0
     M.kept.times(t, a.du, a.Qu)
-    for i in t.range(M.rows[0][2] + M.rows[1][2]):
+    for i in t.range(M.height):
         a.v[i] = 0.0
     go = t.where(running, 1.0, 0.0)
-    for W, start, count in M.rows:
-        D, left, v = (array.tail(start) for array in (a.weight, a.left_w, a.v))
-        t.call(t.matrices.step_of_rows, count, W, a.du, D, left, v, a.Wv, go, sizes=(n,))
+    M.W.step(t, a.du, a.weight, a.left_w, a.v, a.Wv, go)
     for j in t.range(n):
         left_x = a.left_x[j] - a.Qu[j] - a.Wv[j]
         a.left_x[j] = left_x
         a.rhs[j] = left_x - a.Wv[j]
-    for i in t.range(M.rows[0][2] + M.rows[1][2]):
+    for i in t.range(M.height):
         # v is D times what W u_x lacks, and row_unit² is D times the unit
         row_unit = a.row_unit[i]
         change = t.abs(a.v[i]) / t.where(row_unit > 0.0, row_unit, 1.0)
@@ -233,17 +242,17 @@ def _refined(t: Lanes, n: int, a: System, M: Matrices, unit: Num, running: Mask)
     return update.value
 
 
-def _length(t: Lanes, n: int, a: System, M: Matrices) -> Num:
+def _length(t: Lanes, n: Any, a: System, M: Matrices) -> Num:
     """What is left, in the units of the factor."""
     length = t.cell(0.0)
     for j in t.range(n):
         length.value = t.max(length.value, t.abs(a.left_x[j] * a.scale[j]))
-    for i in t.range(M.rows[0][2] + M.rows[1][2]):
+    for i in t.range(M.height):
         length.value = t.max(length.value, t.abs(a.left_w[i] * a.row_unit[i]))
     return length.value
 
 
-def _sees(t: Lanes, n: int, a: System, M: Matrices) -> Mask:
+def _sees(t: Lanes, n: Any, a: System, M: Matrices) -> Mask:
     """Whether the solution has a part along a flat direction; see ``linear``."""
     seen, least = t.cell(0.0), a.flat[0]
     with t.if_any(least > 0.0):

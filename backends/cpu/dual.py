@@ -14,6 +14,8 @@ from typing import Any
 
 from .llvm import Lanes
 from .quadratic import Diagonal
+from .rows import Dense as Rows
+from .rows import KeptDense as KeptRows
 from .values import Array, Field, Index, Memory, Num
 from .wide import Wide
 
@@ -33,30 +35,30 @@ def kept_size(n: int, rows: int, along: int) -> int:
 class Dual:
     """U, g and E, and what they are made of: the diagonal that is added to Q, and F."""
 
-    def __init__(self, memory: Any, quadratic: Diagonal, rows: Any, along: int) -> None:
-        self.n, self.rows, self.quadratic, self.along = quadratic.n, rows, quadratic, along
-        self.stride = stride(rows, along)
+    def __init__(self, memory: Any, quadratic: Diagonal, W: Rows, along: int) -> None:
+        self.n, self.rows, self.quadratic, self.along, self.W = quadratic.n, W.rows, quadratic, along, W.W
+        self.stride = stride(W.rows, along)
         self.diagonal: Array = memory.array(self.n)
         self.free: Array = memory.array(self.n)
         # U and g in one piece: the derivative gets both
         self.U: Array = memory.array(self.stride, self.stride)
         self.g: Array = memory.array(self.n)
-        self.E: Array = memory.array(rows, self.n)
+        self.E: Array = memory.array(W.rows, self.n)
         self.inverse: Array = memory.array(self.stride)
         self.v: Array = memory.array(self.stride)
         self.good: Array = memory.array(1)
 
-    def factor(self, t: Lanes, W: Array, D: Array) -> None:
+    def factor(self, t: Lanes, D: Array) -> None:
         """``good[0]`` becomes 1 if the factor exists, else 0."""
-        self.convex(t, W, D)
+        self.convex(t, D)
         for j in t.range(self.n):
             h = self.quadratic.q[j] + self.diagonal[j]
             self.g[j] = self.free[j] / t.sqrt(t.where(h > 0.0, h, 1.0))
-        t.call(weighted, self.rows, W, D, self.g, self.E, sizes=(self.n,))
+        t.call(weighted, self.rows, self.W, D, self.g, self.E, sizes=(self.n,))
         t.call(gram, self.rows, self.stride, self.E, self.U, sizes=(self.n,))
         t.call(cholesky, self.rows, self.stride, self.U, self.inverse)
 
-    def convex(self, t: Lanes, W: Array, D: Array) -> None:
+    def convex(self, t: Lanes, D: Array) -> None:
         """Whether the diagonal of H is positive."""
         good = t.cell(1.0)
         for j in t.range(self.n):
@@ -77,10 +79,8 @@ class Dual:
 class KeptDual:
     """The diagonal of Q, U and g as tensors have them, and E made again."""
 
-    def __init__(
-        self, t: Lanes, n: int, Q: Field, kept: Field, rows: tuple[tuple[Array, Any, Any], ...], D: Array, memory: Memory
-    ) -> None:
-        self.n, self.rows = n, rows[0][2] + rows[1][2]
+    def __init__(self, t: Lanes, n: int, Q: Field, kept: Field, W: KeptRows, D: Array, memory: Memory) -> None:
+        self.n, self.rows = n, W.blocks[0][2] + W.blocks[1][2]
         self.q = Diagonal(memory, n)
         self.q.read(t, Q)
         self.stride = stride(self.rows, t.along)
@@ -89,8 +89,8 @@ class KeptDual:
         self.E, self.inverse, self.v = memory.array(self.rows, n), memory.array(self.stride), memory.array(self.stride)
         for i in t.range(self.rows):
             self.inverse[i] = 1.0 / self.U[i * self.stride + i]
-        for W, start, count in rows:
-            t.call(weighted, count, W, D.tail(start), self.g, self.E.tail(start * n), sizes=(n,))
+        for block, start, count in W.blocks:
+            t.call(weighted, count, block, D.tail(start), self.g, self.E.tail(start * n), sizes=(n,))
 
     def times(self, t: Lanes, x: Array, out: Array) -> None:
         """out = out + Qx."""

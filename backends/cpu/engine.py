@@ -26,6 +26,7 @@ from ..options import Options
 from ..polish import Factor
 from . import buffers, derivative, machine, solve
 from .dual import kept_size
+from .problem import DENSE, DIAGONAL, Sizes
 
 # Variables from which W problems side by side are slower than one after the other. Below, it takes W n / LARGE of them to pay.
 LARGE = 56
@@ -94,14 +95,14 @@ def find(data: QPData, options: Options, warm: WarmStart | None = None) -> tuple
     at_lower, at_upper = (empty((B, n), dtype=flags) if there else nowhere for there in (lower, upper))
     written = (x, y, z, z_lb, z_ub, s, scaled, absolute, taken, proved, U, scale, weight, unit, flat, rows)
 
-    words = [B, m, k, lower, upper, 0]
+    words = [B, m, k, lower, upper, 0, 0]
     before = NOTHING if warm is None else (warm.x, warm.y, warm.z, warm.z_lb, warm.z_ub)
-    held = _addressed((Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub, *before), words)
+    held = addressed((Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub, *before), words)
     words += [result.data_ptr() for result in written]
     words += at_lower.data_ptr() if lower else 0, at_upper.data_ptr() if upper else 0
-    attempts, numbers = _attempts(options.tolerance(Q.dtype), options.max_iter, m + lower + upper > 0, warm is not None)
-    table = array("q", words + attempts)
-    _run(_work("solve_diagonal" if dual else "solve", shape, B, n, m, k, lower, upper), table, numbers)
+    tried, numbers = attempts(options.tolerance(Q.dtype), options.max_iter, m + lower + upper > 0, warm is not None)
+    table = array("q", words + tried)
+    run(_work("solve_diagonal" if dual else "solve", shape, B, n, m, k, lower, upper), table, numbers)
     del held  # until here, what was read had to live
     return Found(
         x, y, z, z_lb, z_ub, s, status, taken, scaled, absolute, rows, no_x, no_y, no_z, no_x, no_x,
@@ -119,7 +120,7 @@ def _nothing(B: int, n: int, m: int, k: int) -> tuple[Tensor, Tensor, Tensor, Te
 
 
 @lru_cache(maxsize=64)
-def _attempts(eps: float, max_iter: int, inequalities: bool, warm: bool) -> tuple[list[int], array[float]]:
+def attempts(eps: float, max_iter: int, inequalities: bool, warm: bool) -> tuple[list[int], array[float]]:
     """The attempts of ``solve`` as it reads them.
 
     As in the torch engine: from the gap at which the active set shows; with a longer polish; with undecided rows taken for active,
@@ -127,7 +128,7 @@ def _attempts(eps: float, max_iter: int, inequalities: bool, warm: bool) -> tupl
     """
     early = max(eps, min(EARLY, math.sqrt(eps))) / 2
     again = max_iter if eps <= LOOSE else 0
-    attempts: list[tuple[int, int, int, bool, float, float, float]] = [
+    tried: list[tuple[int, int, int, bool, float, float, float]] = [
         (max_iter, REFINEMENTS if inequalities else FROM_NOTHING, solve.COLD, False, early, early, 1.0),
         (0, PATIENT, solve.WHERE_IT_IS, False, early, early, 1.0),
         (0, REFINEMENTS, solve.WHERE_IT_IS, False, early, early, UNDECIDED),
@@ -136,14 +137,14 @@ def _attempts(eps: float, max_iter: int, inequalities: bool, warm: bool) -> tupl
     ]
     if warm and inequalities:
         few = min(WARM_ITERATIONS, max_iter)
-        attempts = [
+        tried = [
             (0, FROM_NOTHING, solve.AS_IT_WAS, True, early, early, 1.0),
             (few, REFINEMENTS, solve.WARM, True, early, early, 1.0),
-            *attempts,
+            *tried,
         ]
     # A start that leads nowhere takes nothing from the next.
-    words, numbers = [len(attempts)], [eps, float(max_iter + (WARM_ITERATIONS if warm else 0))]
-    for budget, refinements, where, all_go_on, *tolerances in attempts:
+    words, numbers = [len(tried)], [eps, float(max_iter + (WARM_ITERATIONS if warm else 0))]
+    for budget, refinements, where, all_go_on, *tolerances in tried:
         words += [budget, refinements, where, all_go_on]
         numbers += tolerances
     return words, array("d", numbers)
@@ -170,19 +171,19 @@ def derive(
     d_x, l_y, l_z, l_w = empty((B, n)), empty((B, k)), empty((B, m)), empty((B, n)) if needs[3] else None
     lost = ok.new_empty(B)
     outer = [buffers.empty((B, rows, n)) if need else None for rows, need in zip((n, m, k), needs, strict=False)]
-    words = [B, m, k, 0]
+    words = [B, m, k, 0, 0]
     fields = factor.U, factor.scale, factor.weight, factor.unit, factor.flat
-    held = _addressed((*matrices, *gradients, *fields, *point), words)
+    held = addressed((*matrices, *gradients, *fields, *point), words)
     words += [0 if result is None else result.data_ptr() for result in (ok, d_x, l_y, l_z, l_w, lost, *outer)]
     table = array("q", words)
     dual = factor.U.dim() == 2
     shape = machine.alone() if dual else layout(n, B, options)
-    _run(_work("derivative_diagonal" if dual else "derivative", shape, B, n, m, k), table, NO_NUMBERS)
+    run(_work("derivative_diagonal" if dual else "derivative", shape, B, n, m, k), table, NO_NUMBERS)
     del held
     return (d_x, l_y, l_z, l_w), lost if table[derivative.LOST] else None, outer
 
 
-def _addressed(tensors: Sequence[Tensor | None], words: list[int]) -> list[Tensor]:
+def addressed(tensors: Sequence[Tensor | None], words: list[int]) -> list[Tensor]:
     """Append where each tensor begins, and the doubles from one problem to the next; 0 and 0 for None.
 
     What is not laid out problem by problem is copied; the list keeps the copies alive.
@@ -206,7 +207,7 @@ def _addressed(tensors: Sequence[Tensor | None], words: list[int]) -> list[Tenso
 # Threads
 
 
-class _Work(NamedTuple):
+class Work(NamedTuple):
     """A kernel, the blocks of problems it runs over, the bytes it works in, and whether another thread is worth its while."""
 
     kernel: machine.Kernel
@@ -216,21 +217,22 @@ class _Work(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _work(program: str, shape: machine.Layout, batch: int, n: int, m: int, k: int, lower: int = 0, upper: int = 0) -> _Work:
+def _work(program: str, shape: machine.Layout, batch: int, n: int, m: int, k: int, lower: int = 0, upper: int = 0) -> Work:
     """Found once for all calls of one size."""
     dual, K = program.endswith("_diagonal"), m + k
+    sizes = Sizes(n, m, k, lower, upper, DIAGONAL if dual else DENSE, shape.along)
     if program.startswith("solve"):
-        scratch = solve.scratch_size(n, m, k, lower, upper, dual, shape.along)
+        scratch = solve.scratch_size(sizes)
         small, large = (K, n) if dual else (n, K)
         flops = 10 * (large * small * small + small**3 / 3 + 20 * n * (small + K)) + 1000 * (n + m + lower + upper)
     else:
-        scratch, flops = derivative.scratch_size(n, m, k, dual, shape.along), 20 * n * ((0 if dual else n) + K)
+        scratch, flops = derivative.scratch_size(sizes), 20 * n * ((0 if dual else n) + K)
     blocks = -(-batch // shape.W)
     shared = blocks > 1 and blocks * shape.W * flops / FLOPS_PER_NS >= WORTH_A_THREAD
-    return _Work(machine.kernel(program, n, shape), blocks, 8 * shape.W * scratch, shared)
+    return Work(machine.kernel(program, n, shape), blocks, 8 * shape.W * scratch, shared)
 
 
-def _run(work: _Work, words: array[int], numbers: array[float]) -> None:
+def run(work: Work, words: array[int], numbers: array[float]) -> None:
     """Call a kernel for all its blocks, on several threads where that pays."""
     kernel, blocks, size, shared = work
     first, second = words.buffer_info()[0], numbers.buffer_info()[0]

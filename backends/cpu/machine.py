@@ -27,6 +27,7 @@ from llvmlite import binding
 
 from . import constants, derivative, matrices, solve, within
 from .llvm import Lanes
+from .problem import DIAGONAL, SPARSE
 
 
 class Layout(NamedTuple):
@@ -41,8 +42,10 @@ Kernel = Callable[[int, int, int, int, int], None]
 PROGRAMS: dict[str, Callable[[Lanes, int], None]] = {
     "solve": solve.write,
     "derivative": derivative.write,
-    "solve_diagonal": lambda t, n: solve.write(t, n, "solve_diagonal", diagonal=True),
-    "derivative_diagonal": lambda t, n: derivative.write(t, n, "derivative_diagonal", diagonal=True),
+    "solve_diagonal": lambda t, n: solve.write(t, n, "solve_diagonal", plan=DIAGONAL),
+    "derivative_diagonal": lambda t, n: derivative.write(t, n, "derivative_diagonal", plan=DIAGONAL),
+    "solve_sparse": lambda t, n: solve.write(t, n, "solve_sparse", plan=SPARSE),
+    "derivative_sparse": lambda t, n: derivative.write(t, n, "derivative_sparse", plan=SPARSE),
 }
 _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 LARGEST_FILE = 2**26  # bytes; a hundred times the longest program: what is larger is none of ours, and not worth the memory

@@ -10,13 +10,14 @@ from typing import Any
 from . import transfer
 from .llvm import Lanes
 from .quadratic import Dense
+from .rows import Dense as Rows
 from .values import Array, Field, Index, Memory, Num
 
 
 class Normal:
     """U'U, and what is factored: the diagonal that is added, and F, 0 on variables that are held."""
 
-    def __init__(self, memory: Any, quadratic: Dense, rows: Any) -> None:
+    def __init__(self, memory: Any, quadratic: Dense, rows: Rows) -> None:
         self.n, self.rows, self.quadratic = quadratic.n, rows, quadratic
         self.diagonal: Array = memory.array(self.n)
         self.free: Array = memory.array(self.n)
@@ -24,16 +25,16 @@ class Normal:
         self.inverse: Array = memory.array(self.n)
         self.good: Array = memory.array(1)
 
-    def factor(self, t: Lanes, W: Array, D: Array) -> None:
+    def factor(self, t: Lanes, D: Array) -> None:
         """``good[0]`` becomes 1 if the factor exists, else 0."""
-        self._factored(t, self.rows, W, D)
+        self._factored(t, self.rows.rows, D)
 
-    def convex(self, t: Lanes, W: Array, D: Array) -> None:
+    def convex(self, t: Lanes, D: Array) -> None:
         """The same for Q alone."""
-        self._factored(t, Index(t, t.index(0)), W, D)
+        self._factored(t, Index(t, t.index(0)), D)
 
-    def _factored(self, t: Lanes, rows: Index, W: Array, D: Array) -> None:
-        matrices = self.quadratic.Q, W, D, self.diagonal, self.free, self.U, self.inverse, self.good
+    def _factored(self, t: Lanes, rows: Index, D: Array) -> None:
+        matrices = self.quadratic.Q, self.rows.W, D, self.diagonal, self.free, self.U, self.inverse, self.good
         t.call(t.matrices.factor, rows, *matrices, sizes=(self.n,))
 
     def solve(self, t: Lanes, r: Array) -> None:

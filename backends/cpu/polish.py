@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .constants import DELTA, RHO, STEADY_POLISH, STRIDE, rounding
+from .constants import DELTA, RHO, STEADY_POLISH, STRIDE
 from .interior_point import Iterate
 from .llvm import Lanes
 from .problem import Problem, Scales
@@ -53,7 +53,7 @@ def polish(t: Lanes, qp: Problem, it: Iterate, c: Candidate, scales: Scales, bia
         holds = it.best_w[k + i] > dividing * it.best_s[i]
         qp.D[k + i] = t.where(holds, scales.unit / DELTA, 0.0)
         held.value = t.where(holds, 1.0, held.value)
-    rho = scales.curvature * RHO + held.value * scales.unit * rounding(n)
+    rho = scales.curvature * RHO + held.value * scales.unit * s.rounding(t)
     for j in t.range(n):
         x = it.best_x[j]
         c.lower[j], c.upper[j] = 0.0, 0.0
@@ -72,13 +72,13 @@ def polish(t: Lanes, qp: Problem, it: Iterate, c: Candidate, scales: Scales, bia
         free = 1.0 - (c.lower[j] + c.upper[j])
         qp.system.free[j] = free
         qp.system.diagonal[j] = t.where(free > 0.0, rho, scales.unit)
-    qp.system.factor(t, qp.W, qp.D)
+    qp.system.factor(t, qp.D)
     for i in t.range(K):
         c.w[i] = t.where(qp.D[i] > 0.0, it.best_w[i], 0.0)
 
     update, size = t.cell(0.0), t.cell(0.0)
     for _ in t.range(refinements):
-        t.call(t.matrices.matvec, K, qp.W, c.x, c.r_w, sizes=(n,))
+        qp.W.times(t, c.x, c.r_w)
         for i in t.range(K):
             weighted = qp.D[i] * (qp.rhs[i] - c.r_w[i])
             c.r_w[i] = weighted
@@ -87,7 +87,7 @@ def polish(t: Lanes, qp: Problem, it: Iterate, c: Candidate, scales: Scales, bia
             c.r_x[j] = -qp.p[j]
             c.u_x[j] = 0.0
         qp.Q.times(t, c.x, c.u_x)
-        t.call(t.matrices.vecmat, K, c.along, qp.W, c.r_x, sizes=(n,))
+        qp.W.across(t, c.along, c.r_x)
         for j in t.range(n):
             c.u_x[j] = qp.system.free[j] * (c.r_x[j] - c.u_x[j])
         qp.system.solve(t, c.u_x)
@@ -95,7 +95,7 @@ def polish(t: Lanes, qp: Problem, it: Iterate, c: Candidate, scales: Scales, bia
             u = qp.system.free[j] * c.u_x[j]
             c.u_x[j] = u
             c.x[j] = c.x[j] + u
-        t.call(t.matrices.matvec, K, qp.W, c.u_x, c.along, sizes=(n,))
+        qp.W.times(t, c.u_x, c.along)
         update.value, size.value = 0.0, scales.theta * scales.rhs_size
         for i in t.range(K):
             u = qp.D[i] * c.along[i] - c.r_w[i]
@@ -128,7 +128,7 @@ def flat(t: Lanes, qp: Problem, c: Candidate, scales: Scales) -> Num:
             largest.value = t.max(largest.value, t.abs(c.u_x[j]))
         sizes.append(largest.value)
     least = sizes[0] / sizes[1]
-    return t.where(least <= scales.unit * (2.0 * (RHO + rounding(qp.sizes.n))), least, 0.0)
+    return t.where(least <= scales.unit * (2.0 * (RHO + qp.sizes.rounding(t))), least, 0.0)
 
 
 def judge(t: Lanes, qp: Problem, c: Candidate, scales: Scales) -> Num:
@@ -142,9 +142,9 @@ def judge(t: Lanes, qp: Problem, c: Candidate, scales: Scales) -> Num:
     for i in t.range(K):
         c.along[i] = qp.row_floor[i] + t.abs(qp.rhs[i])
     qp.Q.times(t, c.x, c.u_x)
-    t.call(t.matrices.vecmat, K, c.w, qp.W, c.r_x, sizes=(n,))
-    t.call(t.matrices.matvec, K, qp.W, c.x, c.r_w, sizes=(n,))
-    t.call(t.matrices.sizes_of_rows, K, c.x, c.w, qp.W, c.along, c.across, sizes=(n,))
+    qp.W.across(t, c.w, c.r_x)
+    qp.W.times(t, c.x, c.r_w)
+    qp.W.sizes(t, c.x, c.w, c.along, c.across)
     qp.Q.sizes(t, c.x, c.across)
     worst = [t.cell(0.0) for _ in range(3)]
     absolute = [t.cell(0.0) for _ in range(3)]

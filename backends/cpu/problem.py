@@ -13,28 +13,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from . import transfer
-from .constants import CONVEX, NO_LIMIT, PASSES
+from .constants import CONVEX, NO_LIMIT, PASSES, rounding
 from .dual import Dual
 from .llvm import Lanes
 from .normal import Normal
-from .quadratic import Dense, Diagonal, Quadratic
+from .patterned import Places
+from .quadratic import Dense, Diagonal, Patterned, Quadratic
+from .quasidefinite import Quasidefinite
+from .rows import Dense as DenseRows
+from .rows import Patterned as PatternedRows
+from .rows import Rows
 from .values import Array, Field, Num
 
 HUGE = 1e300
+DENSE, DIAGONAL, SPARSE = "dense", "diagonal", "sparse"  # plans: what Q and W are, and by which system they are solved
 
 
 @dataclass(frozen=True)
 class Sizes:
     """n variables; m inequalities, k equalities; nl, nu: n where there are lower, upper bounds, else 0."""
 
-    n: int
+    n: Any
     m: Any
     k: Any
     nl: Any
     nu: Any
-    diagonal: bool = False  # Q is
+    plan: str = DENSE
     along: int = 1  # numbers in a register, for one problem alone
+    places: Places | None = None  # of the plan SPARSE
 
     @property
     def rows(self) -> Any:
@@ -45,6 +51,10 @@ class Sizes:
     def inequalities(self) -> Any:
         """M: rows of G and bounds."""
         return self.m + self.nl + self.nu
+
+    def rounding(self, t: Lanes) -> Num | float:
+        """What held rows add to the regularisation of the diagonal."""
+        return rounding(self.n) if isinstance(self.n, int) else t.num(self.n) * rounding(1)
 
     @property
     def multipliers(self) -> Any:
@@ -58,8 +68,18 @@ class Problem:
     def __init__(self, memory: Any, s: Sizes) -> None:
         n, K, all_ = s.n, s.rows, s.multipliers
         self.sizes = s
-        self.Q: Quadratic = Diagonal(memory, n) if s.diagonal else Dense(memory, n)
-        self.W: Array = memory.array(K, n)
+        self.Q: Quadratic
+        self.W: Rows
+        self.system: Normal | Dual | Quasidefinite
+        if s.places is not None:
+            self.Q, self.W = Patterned(memory, s.places), PatternedRows(memory, s.places)
+            self.system = Quasidefinite(memory, self.Q, self.W)
+        elif s.plan == DIAGONAL:
+            self.Q, self.W = Diagonal(memory, n), DenseRows(memory, n, K)
+            self.system = Dual(memory, self.Q, self.W, s.along)
+        else:
+            self.Q, self.W = Dense(memory, n), DenseRows(memory, n, K)
+            self.system = Normal(memory, self.Q, self.W)
         self.p: Array = memory.array(n)
         self.rhs: Array = memory.array(all_)
         self.lower: Array = memory.array(n)  # 1 where there is a bound, else 0
@@ -74,11 +94,6 @@ class Problem:
         self.w_floor: Array = memory.array(all_)
         # the factorization, and the weights of rows and bounds that enter it
         self.D: Array = memory.array(all_)
-        self.system: Normal | Dual
-        if isinstance(self.Q, Diagonal):
-            self.system = Dual(memory, self.Q, K, s.along)
-        else:
-            self.system = Normal(memory, self.Q, K)
 
 
 @dataclass(frozen=True)
@@ -123,11 +138,10 @@ def read(t: Lanes, qp: Problem, f: Fields) -> Scales:
     # column_floor holds max |Q_j| for a while, row_floor max |W_i|
     system = qp.system
     qp.Q.read(t, f.Q)
-    transfer.read(t, f.A, s.k * n, qp.W)
-    transfer.read(t, f.G, s.m * n, qp.W.tail(s.k * n))
+    qp.W.read(t, f.A, s.k, f.G, s.m)
     system.good[0] = 0.0  # poison, for a while: NaN is told wherever it stands, in absent rows too
     qp.Q.largest(t, qp.column_floor, system.good)
-    t.call(t.matrices.largest_of_rows, K, qp.W, qp.row_floor, system.good, sizes=(n,))
+    qp.W.largest(t, qp.row_floor, system.good)
     poison.value = system.good[0]
     for i in t.range(n):
         largest_Q.value = t.max(largest_Q.value, qp.column_floor[i])
@@ -144,8 +158,7 @@ def read(t: Lanes, qp: Problem, f: Fields) -> Scales:
             infinite = value.same(float("inf"))
             absent = infinite | (value > qp.row_floor[row] * NO_LIMIT) if count is s.m else t.false()
             with t.if_any(absent):
-                for j in t.range(n):
-                    qp.W[row, j] = t.where(absent, 0.0, qp.W[row, j])
+                qp.W.drop(t, row, absent)
             largest = t.where(absent, 0.0, qp.row_floor[row])
             value = t.where(absent, 1.0, value)
             poison.value = poison.value + value * 0.0
@@ -178,7 +191,7 @@ def read(t: Lanes, qp: Problem, f: Fields) -> Scales:
     for j in t.range(n):
         system.diagonal[j] = shift
         system.free[j] = 1.0
-    system.convex(t, qp.W, qp.D)
+    system.convex(t, qp.D)
     alive = t.where(poison.value.same(0.0) & (crossed.value < 0.5), system.good[0], 0.0)
 
     # Fair floors
@@ -206,8 +219,7 @@ def _equilibrate(t: Lanes, qp: Problem) -> None:
         qp.e[i] = 1.0
     for _ in t.range(PASSES):
         qp.Q.squares(t, qp.d, qp.x_floor)
-        t.call(t.matrices.squares_of_columns, K, qp.W, qp.e, qp.x_floor, sizes=(n,))
-        t.call(t.matrices.squares_of_rows, K, qp.W, qp.d, qp.w_floor, sizes=(n,))
+        qp.W.squares(t, qp.e, qp.d, qp.x_floor, qp.w_floor)
         for i in t.range(K):
             qp.e[i] = _shrunk(t, qp.e[i], qp.w_floor[i])
         for j in t.range(n):
@@ -230,7 +242,7 @@ def _scale(t: Lanes, qp: Problem, objective: Num, alive: Num) -> Scales:
     n, K = s.n, s.rows
     size_Q, size_p, size_rhs = t.cell(0.0), t.cell(0.0), t.cell(0.0)
     qp.Q.rescale(t, qp.d)
-    t.call(t.matrices.rescale, K, qp.W, qp.e, qp.d, sizes=(n,))
+    qp.W.rescale(t, qp.e, qp.d)
     qp.Q.largest(t, qp.x_floor, qp.system.good)
     for i in t.range(n):
         size_Q.value = t.max(size_Q.value, qp.x_floor[i])
@@ -266,7 +278,7 @@ def _scale(t: Lanes, qp: Problem, objective: Num, alive: Num) -> Scales:
 def rows(t: Lanes, qp: Problem, x: Array, out: Array) -> None:
     """out = (Ax, Cx), C = [G; -I_lower; I_upper]."""
     s = qp.sizes
-    t.call(t.matrices.matvec, s.rows, qp.W, x, out, sizes=(s.n,))
+    qp.W.times(t, x, out)
     for j in t.range(s.nl):
         out[s.rows + j] = -x[j] * qp.lower[j]
     for j in t.range(s.nu):
@@ -276,7 +288,7 @@ def rows(t: Lanes, qp: Problem, x: Array, out: Array) -> None:
 def columns(t: Lanes, qp: Problem, w: Array, out: Array) -> None:
     """out = out + A'y + C'z."""
     s = qp.sizes
-    t.call(t.matrices.vecmat, s.rows, w, qp.W, out, sizes=(s.n,))
+    qp.W.across(t, w, out)
     for j in t.range(s.nl):
         out[j] = out[j] - w[s.rows + j] * qp.lower[j]
     for j in t.range(s.nu):

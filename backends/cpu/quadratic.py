@@ -1,4 +1,4 @@
-"""Q of a block of problems: dense, or nothing but its diagonal. The same steps by the same names."""
+"""Q of a block of problems: dense, nothing but its diagonal, or the entries of a pattern. The same steps by the same names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from . import transfer
 from .llvm import Lanes
+from .patterned import Places
 from .values import Array, Field, Index
 
 
@@ -80,4 +81,37 @@ class Diagonal:
             out[j] = t.fma(t.abs(self.q[j]), t.abs(x[j]), out[j])
 
 
-Quadratic = Dense | Diagonal
+class Patterned:
+    """The values of Q's upper triangle on its pattern, and behind them a zero for places that have none."""
+
+    def __init__(self, memory: Any, places: Places) -> None:
+        self.places = places
+        self.values: Array = memory.array(places.q + 1)
+
+    def read(self, t: Lanes, field: Field) -> None:
+        transfer.read(t, field, self.places.q, self.values)
+        self.values[self.places.q] = 0.0
+
+    def largest(self, t: Lanes, out: Array, poison: Array) -> None:
+        self.places.listed("Q").largest(t, self.values, out, poison)
+
+    def squares(self, t: Lanes, d: Array, out: Array) -> None:
+        for j in t.range(self.places.n):
+            out[j] = 0.0
+        self.places.listed("Q").squares(t, self.values, d, out)
+
+    def rescale(self, t: Lanes, d: Array) -> None:
+        Q = self.places.listed("Q")
+        for i in t.range(Q.height):
+            for j, at in Q.row(t, i):
+                with t.below(i, j + 1):  # both triangles have the same value
+                    self.values[at] = self.values[at] * (d[i] * d[j])
+
+    def times(self, t: Lanes, x: Array, out: Array) -> None:
+        self.places.listed("Q").add(t, self.values, x, out)
+
+    def sizes(self, t: Lanes, x: Array, out: Array) -> None:
+        self.places.listed("Q").sizes(t, self.values, x, out)
+
+
+Quadratic = Dense | Diagonal | Patterned

@@ -9,15 +9,16 @@ from functools import cache
 from typing import Any
 
 from . import interior_point, polish, problem, transfer
-from .constants import LEAST, RHO, SURE, rounding
+from .constants import LEAST, RHO, SURE
 from .interior_point import Iterate
 from .llvm import Lanes
+from .patterned import Places
 from .polish import Candidate
-from .problem import Fields, Problem, Sizes
+from .problem import DENSE, SPARSE, Fields, Problem, Sizes
 from .values import BYTE, DOUBLE, INT, Counter, Index, Memory
 
 # The tables that a call brings. Words: sizes, then address and stride of the tensors of the problem, then addresses of the results.
-SIZES = ("batch", "m", "k", "nl", "nu")
+SIZES = ("batch", "m", "k", "nl", "nu", "tables")  # the address of ``patterned``'s tables, if Q and W are sparse
 TENSORS = ("Q", "p", "G", "h", "A", "b", "lb", "ub", "x0", "y0", "z0", "z_lb0", "z_ub0")  # the last five: where to start warm
 RESULTS = (
     "x", "y", "z", "z_lb", "z_ub", "s", "scaled", "absolute", "iterations", "sure",
@@ -33,21 +34,24 @@ SMALLEST = 1e-14  # slacks and multipliers of a solution as it was: zero, for al
 WHERE_IT_IS, COLD, WARM, AS_IT_WAS = range(4)
 
 
-def write(t: Lanes, n: int, name: str = "solve", *, diagonal: bool = False) -> None:
-    """Write the function solve(words, numbers, scratch, first block, last block) for problems of n variables."""
+def write(t: Lanes, n: int, name: str = "solve", *, plan: str = DENSE) -> None:
+    """Write the function solve(words, numbers, scratch, first block, last block).
+
+    For problems of n variables; of any number for the plan SPARSE.
+    """
 
     def body(t: Lanes, words: Any, numbers: Any, scratch: Any, first: Any, last: Any) -> None:
         for block in t.range(Index(t, first), Index(t, last)):
-            _block(t, n, diagonal, words, numbers, scratch, block)
+            _block(t, n, plan, words, numbers, scratch, block)
 
     t.function(name, 3, body, longs=2)
 
 
 @cache
-def scratch_size(n: int, m: int, k: int, nl: int, nu: int, diagonal: bool = False, along: int = 1) -> int:
+def scratch_size(s: Sizes) -> int:
     """Nums of working memory."""
     counter = Counter()
-    _arrays(counter, Sizes(n, m, k, nl, nu, diagonal, along))
+    _arrays(counter, s)
     return counter.total
 
 
@@ -56,9 +60,11 @@ def _arrays(memory: Any, s: Sizes) -> tuple[Problem, Iterate, Candidate, Any, An
     return qp, Iterate(memory, qp), Candidate(memory, qp), memory.array(3), memory.array(1)
 
 
-def _block(t: Lanes, n: int, diagonal: bool, words: Any, numbers: Any, scratch: Any, block: Index) -> None:
-    batch, m, k, nl, nu = (t.word(words, i) for i in range(len(SIZES)))
-    s = Sizes(n, m, k, nl, nu, diagonal, t.along)
+def _block(t: Lanes, n: Any, plan: str, words: Any, numbers: Any, scratch: Any, block: Index) -> None:
+    batch, m, k, nl, nu, tables = (t.word(words, i) for i in range(len(SIZES)))
+    places = Places.at(t, tables) if plan == SPARSE else None
+    n = n if places is None else places.n
+    s = Sizes(n, m, k, nl, nu, plan, t.along, places)
     first = LEFT + 1
     fields = Fields(
         *(t.field(t.word(words, first + 2 * i), t.word(words, first + 2 * i + 1), block, batch) for i in range(len(TENSORS)))
@@ -72,7 +78,7 @@ def _block(t: Lanes, n: int, diagonal: bool, words: Any, numbers: Any, scratch: 
     eps, limit = t.number(numbers, 0), t.number(numbers, 1)
     rho = t.cell(scales.unit * RHO)
     with t.unless(k, 0):
-        rho.value = scales.unit * (RHO + rounding(n))
+        rho.value = scales.unit * (RHO + s.rounding(t))
     for j in t.range(n):
         it.best_x[j] = 0.0
     for i in t.range(s.multipliers):

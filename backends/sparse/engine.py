@@ -173,5 +173,12 @@ def scale(item: Item, floors: Floors, d: Floats, e: Floats, *, careful: bool) ->
     )  # fmt: skip
 
 
+def held_of(item: Item, active: Active) -> Held:
+    """The factored system of an active set."""
+    d, e = equilibrate(item)
+    qp = scale(item, Measure(item).fair, d, e, careful=False)
+    return factorize(qp, active, d, e)
+
+
 def _size(v: Floats) -> float:
     return float(np.abs(v).max(initial=0)) or 1.0

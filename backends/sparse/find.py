@@ -1,11 +1,11 @@
-"""A batch, item by item: screened, solved, adjudicated. No item raises, and none sees its mates.
+"""Items of a batch, one after the other: screened, solved, adjudicated. No item raises, and none sees its mates.
 
 What all items share is the structure with its one symbolic analysis. Several items run on as many threads as torch has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -46,14 +46,14 @@ class Found:
     held: Held | None
 
 
-def find_all(data: SparseData, options: Options, rejected: Tensor | None, warm: WarmStart | None) -> list[Found]:
-    """Solve every item of a batch."""
+def find(data: SparseData, options: Options, rejected: Tensor | None, warm: WarmStart | None, items: Sequence[int]) -> list[Found]:
+    """Solve these items of a batch."""
     arrays = {name: None if (part := getattr(data, name)) is None else part.detach().numpy() for name in _FIELDS}
     codes = None if rejected is None else rejected.tolist()
-    B = data.batch
-    kept = max(1, MEMORY // max(1, 8 * data.structure.analysis.stored)) if B else 0
+    kept = max(1, MEMORY // max(1, 8 * data.structure.analysis.stored)) if items else 0
 
-    def one(i: int) -> Found:
+    def one(place: int) -> Found:
+        i = items[place]
         own = {name: None if part is None else part[i if len(part) > 1 else 0] for name, part in arrays.items()}
         start = None
         if warm is not None:
@@ -61,9 +61,9 @@ def find_all(data: SparseData, options: Options, rejected: Tensor | None, warm: 
             start = Point(*(part[i].numpy() for part in parts))
         with np.errstate(all="ignore"):
             found = _found(data.structure, own, options, 0 if codes is None else codes[i], start)
-        return found if i < kept or found.held is None else replace(found, held=found.held.without_factor())
+        return found if place < kept or found.held is None else replace(found, held=found.held.without_factor())
 
-    return in_threads(one, B)
+    return in_threads(one, len(items))
 
 
 _FIELDS = ("Q", "p", "G", "h", "A", "b", "lb", "ub")

@@ -14,7 +14,7 @@ Everything is written in operations that are differentiable again, and ``KKTSolv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,18 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ..data import Active, QPSolution, Ray, Residuals, WarmStart
+from ..data import Active as ActiveSet
+from ..data import QPSolution, Ray, Residuals, WarmStart
 from ..failure import SolveError
 from ..options import Options
 from ..products import summed_like
 from ..status import Status
-from .active import Held, linear_solve
+from . import lanes
+from .active import Active, Held, linear_solve
 from .data import SparseData
-from .find import Found, find_all, in_threads
-from .item import Floats
+from .engine import held_of
+from .find import Found, find, finite_item, in_threads
+from .item import Floats, Item
 from .structure import Pattern, Structure
 
 
@@ -70,13 +73,12 @@ class Solve(Function):
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
         data = SparseData(structure, *tensors)  # type: ignore[arg-type]  # in order
-        found = find_all(data, options, rejected, warm)
-        solution = _solution(data, found, options)
+        solution, systems = _found(data, options, rejected, warm)
         held.append(solution)
         if options.on_failure == "raise" and not bool(solution.ok.all()):
             indices = (~solution.ok).nonzero().squeeze(1)
             raise SolveError(solution, indices.tolist(), [Status(code) for code in solution.status[indices].tolist()])
-        ctx.structure, ctx.systems = structure, _Systems([one.held for one in found], [one.item for one in found])
+        ctx.structure, ctx.systems = structure, systems
         ctx.masks = solution.ok.unsqueeze(1), solution.active.lb, solution.active.ub
         ctx.save_for_backward(*tensors, solution.x, solution.y, solution.z)
         ctx.set_materialize_grads(False)
@@ -107,26 +109,72 @@ class Solve(Function):
         return None, None, None, None, None, dQ, dp, dG, dh, dA, db, dlb, dub
 
 
-class _Systems:
-    """The kept systems of a batch; None for items that failed."""
+def _found(data: SparseData, options: Options, rejected: Tensor | None, warm: WarmStart | None) -> tuple[QPSolution, _Systems]:
+    """The compiled programs as far as they prove what they find, item by item for the rest."""
+    solved = lanes.find(data, options, warm)
+    if solved is None:
+        left = list(range(data.batch))
+    else:
+        proved = solved.proved
+        if options.eps_abs is not None:
+            proved &= (solved.absolute <= options.eps_abs).all(1)
+        if rejected is not None:
+            proved &= rejected == 0
+        left = (~proved).nonzero().squeeze(1).tolist()
+    found = find(data, options, rejected, warm, left)
+    items = {i: (one.item, one.held) for i, one in zip(left, found, strict=True)}
+    solution = _solution(data, found, options)
+    if solved is not None:
+        solution = solved.solution(data.sizes) if not left else _merged(solved.solution(data.sizes), solution, left)
+    return solution, _Systems(data, options, solved, items)
 
-    def __init__(self, held: list[Held | None], items: list[Any]) -> None:
-        self.held, self.items = held, items
+
+def _merged(whole: Any, part: Any, items: list[int]) -> Any:
+    """``whole`` with ``part`` in the places of these items."""
+    if is_dataclass(whole):
+        names = [field.name for field in fields(whole)]
+        return replace(whole, **{name: _merged(getattr(whole, name), getattr(part, name), items) for name in names})  # type: ignore[type-var]  # an instance
+    return whole.index_copy(0, torch.tensor(items), part)
+
+
+class _Systems:
+    """The kept systems of a batch: factors of what the compiled programs solved, others by item; None for those that failed."""
+
+    def __init__(
+        self, data: SparseData, options: Options, solved: lanes.Solved | None, items: dict[int, tuple[Item, Held | None]]
+    ) -> None:
+        self.data, self.options, self.solved, self.items = data, options, solved, items
 
     def solve(self, r: Sequence[Tensor], k: int) -> tuple[Tensor, ...]:
         """u = K^-1 r for every item, zero where there is none."""
-        r_x, r_w, r_bound = r[0].numpy(), torch.cat([r[1], r[2]], 1).numpy(), r[3].numpy()
-        u_x, u_w, u_bound = np.zeros_like(r_x), np.zeros_like(r_w), np.zeros_like(r_bound)
+        r_x, r_y, r_z, r_bound = r
+        if self.solved is None:
+            u_x, u_y, u_z, u_bound = (torch.zeros_like(part) for part in r)
+        else:
+            (u_x, u_y, u_z, u_bound), lost = lanes.derive(self.data, self.solved, r)
+            for i in lost.nonzero().squeeze(1).tolist():
+                self.items[i] = self._again(i)
+        w = torch.cat([r_y, r_z], 1).numpy()
+        left = list(self.items)
 
-        def one(i: int) -> None:
-            held = self.held[i]
+        def one(place: int) -> None:
+            i = left[place]
+            item, held = self.items[i]
             if held is not None:
                 with np.errstate(all="ignore"):
-                    u_x[i], u_w[i], u_bound[i] = linear_solve(self.items[i], held, r_x[i], r_w[i], r_bound[i])
+                    u = linear_solve(item, held, r_x[i].numpy(), w[i], r_bound[i].numpy())
+                for out, found in zip((u_x, u_y, u_z, u_bound), (u[0], u[1][:k], u[1][k:], u[2]), strict=True):
+                    out[i] = torch.from_numpy(found)
 
-        in_threads(one, len(self.held))
-        w = torch.from_numpy(u_w)
-        return torch.from_numpy(u_x), w[:, :k].contiguous(), w[:, k:].contiguous(), torch.from_numpy(u_bound)
+        in_threads(one, len(left))
+        return u_x, u_y, u_z, u_bound
+
+    def _again(self, i: int) -> tuple[Item, Held]:
+        """The system of an item that the compiled programs solved, for the solution of least norm."""
+        assert self.solved is not None
+        item, s = finite_item(self.data, i), self.solved
+        rows = np.concatenate([np.ones(item.structure.k, dtype=bool), s.rows[i].numpy()])
+        return item, held_of(item, Active(rows, s.lower[i].numpy(), s.upper[i].numpy()))
 
 
 class KKTSolve(Function):
@@ -184,7 +232,7 @@ def _solution(data: SparseData, found: list[Found], options: Options) -> QPSolut
     ok = torch.tensor([one.status in accepted for one in found], dtype=torch.bool)
     iterations = torch.tensor([one.iterations for one in found], dtype=torch.int32)
     residuals = Residuals(stacked([one.scaled for one in found], 4), stacked([one.absolute for one in found], 4))
-    active = Active(*(stacked([one.active[i] for one in found], width, bool) for i, width in enumerate((m, n, n))))
+    active = ActiveSet(*(stacked([one.active[i] for one in found], width, bool) for i, width in enumerate((m, n, n))))
 
     def ray(name: str, width: int) -> Tensor:
         rays: list[Floats | None] = [getattr(one.ray, name) for one in found]

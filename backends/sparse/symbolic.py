@@ -84,17 +84,17 @@ def address(array: NDArray[Any]) -> int:
 
 def analyse(N: int, rows: Index, cols: Index) -> Analysis:
     """Tables for the symmetric matrix with entries at (rows, cols), each position once, in either triangle; diagonal complete."""
-    order = _ordering(N, rows, cols)
-    parent, order = _postordered(N, rows, cols, order)
+    order = ordering(N, rows, cols)
+    parent, order = postordered(N, rows, cols, order)
     place = np.empty(N, dtype=np.int64)
     place[order] = np.arange(N)
     low, high = np.minimum(place[rows], place[cols]), np.maximum(place[rows], place[cols])
-    count = _column_counts(N, low, high, parent)
+    count = column_counts(N, low, high, parent)
     starts = _merged(_fundamental(parent, count), parent, count)
     return _tables(N, order, low, high, parent, starts)
 
 
-def _ordering(N: int, rows: Index, cols: Index) -> Index:
+def ordering(N: int, rows: Index, cols: Index) -> Index:
     off = rows != cols
     degree = np.bincount(rows[off], minlength=N) + np.bincount(cols[off], minlength=N)
     sparse_ones = np.flatnonzero(degree <= max(16.0, FULL * np.sqrt(N)))
@@ -141,13 +141,13 @@ def _tree(N: int, low: Index, high: Index) -> Index:
     return np.array(parent, dtype=np.int64)
 
 
-def _postordered(N: int, rows: Index, cols: Index, order: Index) -> tuple[Index, Index]:
+def postordered(N: int, rows: Index, cols: Index, order: Index) -> tuple[Index, Index]:
     """The elimination tree, and the order, renumbered so that children come right before their parents, the largest last."""
     place = np.empty(N, dtype=np.int64)
     place[order] = np.arange(N)
     low, high = np.minimum(place[rows], place[cols]), np.maximum(place[rows], place[cols])
     parent = _tree(N, low, high)
-    size = _column_counts(N, low, high, parent)
+    size = column_counts(N, low, high, parent)
     children: list[list[int]] = [[] for _ in range(N + 1)]
     for j in np.argsort(size, kind="stable").tolist():
         children[parent[j]].append(j)  # roots are children of the last one
@@ -167,7 +167,7 @@ def _postordered(N: int, rows: Index, cols: Index, order: Index) -> tuple[Index,
     return renumbered, order[post]
 
 
-def _column_counts(N: int, low: Index, high: Index, parent: Index) -> Index:
+def column_counts(N: int, low: Index, high: Index, parent: Index) -> Index:
     """Entries of each column of L, its diagonal included: row i is in the columns of its row subtree."""
     by_row = np.argsort(high, kind="stable")
     column, ends = low[by_row].tolist(), np.searchsorted(high[by_row], np.arange(N + 1)).tolist()

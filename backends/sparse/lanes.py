@@ -1,0 +1,124 @@
+"""A batch by the compiled programs of ``backends.cpu``, problems side by side, as far as proof goes.
+
+The method and its constants are those for dense matrices; what is sparse are its products and its factorization, which go by the
+tables of the structure. Nothing is done item by item here; what is not proved is left to ``find``.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ..cpu import derivative, machine, solve
+from ..cpu.engine import FLOPS_PER_NS, NO_NUMBERS, NOTHING, WORTH_A_THREAD, Work, addressed, attempts, run
+from ..cpu.problem import SPARSE, Sizes
+from ..data import Active, QPSolution, Ray, Residuals, WarmStart
+from ..options import Options
+from ..status import Status
+from .data import SparseData
+from .symbolic import address
+from .tables import Tables, tables
+
+KEPT = 2**30  # bytes of factors that a batch keeps for its derivative; beyond, it goes item by item
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What was found for every item; the rows of those that are not ``proved`` are void."""
+
+    at: Tables
+    shape: machine.Layout
+    x: Tensor
+    y: Tensor
+    z: Tensor
+    z_lb: Tensor
+    z_ub: Tensor
+    s: Tensor
+    scaled: Tensor
+    absolute: Tensor
+    iterations: Tensor
+    proved: Tensor
+    rows: Tensor
+    lower: Tensor
+    upper: Tensor
+    factor: tuple[Tensor, ...]  # L, scale, weight, unit, flat
+
+    def solution(self, sizes: tuple[int, int, int]) -> QPSolution:
+        """As if all were proved."""
+        n, m, k = sizes
+        B = len(self.x)
+        none = [torch.zeros(B, size, dtype=self.x.dtype) for size in (n, k, m, n, n)]
+        status = torch.full((B,), int(Status.SOLVED), dtype=torch.int8)
+        return QPSolution(
+            self.x, self.y, self.z, self.z_lb, self.z_ub, self.s, status, self.proved.clone(), self.iterations,
+            Residuals(self.scaled, self.absolute), Active(self.rows, self.lower, self.upper), Ray(*none),
+        )  # fmt: skip
+
+
+def find(data: SparseData, options: Options, warm: WarmStart | None) -> Solved | None:
+    """Solve a batch; None if its structure does not suit, or its factors take too much memory."""
+    at = tables(data.structure)
+    if at is None or not data.batch or 8 * data.batch * at.places.stored > KEPT:
+        return None
+    B = data.batch
+    n, m, k = data.sizes
+    lower, upper = (0 if bound is None else n for bound in (data.lb, data.ub))
+    empty, flags = data.p.new_empty, torch.bool
+    x, z_lb, z_ub, scale = (empty((B, n)) for _ in range(4))
+    y, z, s, weight, scaled, absolute = (empty((B, size)) for size in (k, m, m, m + k, 4, 4))
+    unit, flat = empty((B, 1)), empty((B, 1))
+    L = empty((B, at.places.stored))
+    proved, taken = torch.zeros(B, dtype=flags), torch.empty(B, dtype=torch.int32)
+    rows, at_lower, at_upper = (torch.zeros((B, size), dtype=flags) for size in (m, n, n))
+    written = x, y, z, z_lb, z_ub, s, scaled, absolute, taken, proved, L, scale, weight, unit, flat, rows, at_lower, at_upper
+
+    words = [B, m, k, lower, upper, address(at.words), 0]
+    before = NOTHING if warm is None else (warm.x, warm.y, warm.z, warm.z_lb, warm.z_ub)
+    held = addressed((data.Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub, *before), words)
+    words += [result.data_ptr() for result in written]
+    tried, numbers = attempts(options.tolerance(data.p.dtype), options.max_iter, m + lower + upper > 0, warm is not None)
+    table = array("q", words + tried)
+    # The steps are the same side by side or alone, and so is their rounding.
+    shape = machine.alone() if B == 1 else machine.lanes()
+    run(_work("solve_sparse", at, shape, B, m, k, lower, upper), table, numbers)
+    del held  # until here, what was read had to live
+    factor = L, scale, weight, unit, flat
+    return Solved(at, shape, x, y, z, z_lb, z_ub, s, scaled, absolute, taken, proved, rows, at_lower, at_upper, factor)
+
+
+def derive(data: SparseData, solved: Solved, r: Sequence[Tensor]) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """u = K^-1 r, r = (r_x, r_y, r_z, r_w), with the kept factors: (u_x, u_y, u_z, u_w), zero for items that are not proved.
+
+    And the items whose system is singular, (B,).
+    """
+    at, B = solved.at, data.batch
+    n, m, k = data.sizes
+    empty = data.p.new_empty
+    d_x, l_y, l_z, l_w = (empty((B, size)) for size in (n, k, m, n))
+    lost = torch.zeros(B, dtype=torch.bool)
+    words = [B, m, k, address(at.words), 0]
+    nothing = (None, None, None)  # x, y, z: the gradients of matrices are made elsewhere
+    held = addressed((data.Q, data.G, data.A, *r, *solved.factor, *nothing), words)
+    words += [result.data_ptr() for result in (solved.proved, d_x, l_y, l_z, l_w, lost)] + [0, 0, 0]
+    run(_work("derivative_sparse", at, solved.shape, B, m, k, 0, 0), array("q", words), NO_NUMBERS)
+    del held
+    return (d_x.neg_(), l_y, l_z, l_w), lost
+
+
+@lru_cache(maxsize=256)
+def _work(program: str, at: Tables, shape: machine.Layout, batch: int, m: int, k: int, lower: int, upper: int) -> Work:
+    n = at.places.n
+    sizes = Sizes(n, m, k, lower, upper, SPARSE, shape.along, at.places)
+    passes = at.products + 10 * (at.places.stored + at.places.q + at.places.w + n + m + k)
+    if program.startswith("solve"):
+        scratch, flops = solve.scratch_size(sizes), 20 * passes
+    else:
+        scratch, flops = derivative.scratch_size(sizes), 2 * passes
+    blocks = -(-batch // shape.W)
+    shared = blocks > 1 and blocks * shape.W * flops / FLOPS_PER_NS >= WORTH_A_THREAD
+    return Work(machine.kernel(program, 0, shape), blocks, 8 * shape.W * scratch, shared)
