@@ -1,10 +1,11 @@
 """Whether the sparse engine is asked, by a counted cost.
 
-    dense     ITERATIONS ((m + k) n² + n³/3) multiply-adds, and every entry of Q, G, A in memory
-    sparse    ITERATIONS times those of the factorization, what each entry of L costs in memory traffic, and calls by the item
+    dense     ITERATIONS ((m + k) n²/2 + n³/6) multiply-adds, and a few passes over every place in Q, G, A
+    sparse    ITERATIONS times the products of the factorization, and a few passes over every entry; what a call costs more
+    by item   where the list of products is too long: multiply-adds of fronts, memory for each entry of L, and calls by the item
 
-Small models and models that are mostly full are told by their sizes alone. For the others the pattern is analysed: that takes up to
-seconds for the largest, once.
+The first two are of the compiled programs, problems side by side. Small models and models that are mostly full are told by their
+sizes alone. For the others the pattern is analysed: that takes up to seconds for the largest, once.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from .. import batching
 from ..failure import InputError, input_error
 from ..options import Options
 from ..plan import plan_of
+from .tables import counted
 from .values import TooDenseError
 
-SMALL = 100_000  # n (n + m + k) below which the compiled engine always wins
+SMALL = 8_000  # n (n + m + k) below which a call costs more than the sparse engine saves
 FULL = 0.25  # share of entries from which a model is dense
 ITERATIONS = 12
-DENSE_FLOPS_PER_NS, SPARSE_FLOPS_PER_NS = 8.0, 5.0
-PER_ENTRY_OF_L_NS, PER_ITEM_NS = 4.0, 6e6
+# Nanoseconds, measured on one thread of a machine with AVX-512.
+PER_MULTIPLY_ADD, PER_PLACE = 0.033, 0.6
+PER_PRODUCT, PER_ENTRY, PER_CALL = 0.33, 1.8, 1e5
+BY_ITEM_FLOPS_PER_NS, BY_ITEM_PER_ENTRY, BY_ITEM = 5.0, 4.0, 6e6
 TOO_LARGE = 2**29  # bytes of dense matrices that are never made
 
 
@@ -74,13 +78,16 @@ def _counted(qp: ParamQP) -> Choice:
     share = structure.entries / places
     if share > FULL:
         return Choice(False, False, f"{100 * share:.0f} % of the places in Q, G, A are taken")
-    analysis = structure.analysis
-    dense = ITERATIONS * (rows * n**2 + n**3 / 3) / DENSE_FLOPS_PER_NS
-    work = analysis.flops / SPARSE_FLOPS_PER_NS + PER_ENTRY_OF_L_NS * analysis.stored
-    sparse = ITERATIONS * work + PER_ITEM_NS
+    dense = ITERATIONS * (PER_MULTIPLY_ADD * (rows * n**2 / 2 + n**3 / 6) + PER_PLACE * places)
+    system = counted(structure)
+    if system is None:
+        analysis = structure.analysis
+        sparse = ITERATIONS * (analysis.flops / BY_ITEM_FLOPS_PER_NS + BY_ITEM_PER_ENTRY * analysis.stored) + BY_ITEM
+    else:
+        sparse = ITERATIONS * (PER_PRODUCT * system.products + PER_ENTRY * (structure.entries + system.stored)) + PER_CALL
     told = (
-        f"{structure.entries:,} of {places:,} places in Q, G, A are taken; estimated {sparse / 1e6:,.0f} ms an item, "
-        f"dense {dense / 1e6:,.0f} ms"
+        f"{structure.entries:,} of {places:,} places in Q, G, A are taken; estimated {sparse / 1e6:,.1f} ms an item, "
+        f"dense {dense / 1e6:,.1f} ms"
     )
     return Choice(only or sparse < dense, only, told)
 

@@ -22,8 +22,9 @@ from ..options import Options
 from ..status import Status
 from .data import SparseData
 from .symbolic import address
-from .tables import Tables, tables
+from .tables import Tables, counted, tables
 
+BY_ITEM, PER_ROW = 250_000, 20  # products that take as long as an item by itself, and those that each row and variable stands for
 KEPT = 2**30  # bytes of factors that a batch keeps for its derivative; beyond, it goes item by item
 
 
@@ -62,8 +63,10 @@ class Solved:
 
 def find(data: SparseData, options: Options, warm: WarmStart | None) -> Solved | None:
     """Solve a batch; None if its structure does not suit, or its factors take too much memory."""
+    if not _pays(data, options):
+        return None
     at = tables(data.structure)
-    if at is None or not data.batch or 8 * data.batch * at.places.stored > KEPT:
+    if at is None or 8 * data.batch * at.places.stored > KEPT:
         return None
     B = data.batch
     n, m, k = data.sizes
@@ -108,6 +111,17 @@ def derive(data: SparseData, solved: Solved, r: Sequence[Tensor]) -> tuple[tuple
     run(_work("derivative_sparse", at, solved.shape, B, m, k, 0, 0), array("q", words), NO_NUMBERS)
     del held
     return (d_x.neg_(), l_y, l_z, l_w), lost
+
+
+def _pays(data: SparseData, options: Options) -> bool:
+    """Whether so many problems are faster together than one by one."""
+    if options.batch_invariant or not data.batch:
+        return data.batch > 0
+    most, rows = data.batch * BY_ITEM, PER_ROW * sum(data.sizes)
+    if rows > most:
+        return False
+    system = counted(data.structure)
+    return system is not None and system.products + rows <= most
 
 
 @lru_cache(maxsize=256)

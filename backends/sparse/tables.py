@@ -18,8 +18,9 @@ from ..cpu.patterned import MATRICES, TABLES, Places
 from .structure import KEPT, Structure
 from .symbolic import Index, address, column_counts, ordering, postordered
 
-MOST = 2**20  # products beyond which dense fronts, item by item, are faster than a list
+MOST = 2**22  # products: two tables of 32 MiB, and beyond them dense fronts, item by item, are about as fast as a list
 LONG = 8  # entries up to which a row is always folded
+MADE = 8  # tables that are remembered
 SAVED = 4  # times fewer products, and long rows are set apart
 
 
@@ -33,7 +34,7 @@ class Tables:
     words: Index
 
 
-class _System(NamedTuple):
+class System(NamedTuple):
     """The system with these rows of W apart: its order, elimination tree, and entries, by their places in the order."""
 
     apart: NDArray[np.bool_]
@@ -41,12 +42,13 @@ class _System(NamedTuple):
     parent: Index
     low: Index
     high: Index
+    stored: int
     products: int
 
 
 @lru_cache(maxsize=KEPT)
-def tables(structure: Structure) -> Tables | None:
-    """None if there would be too many products."""
+def counted(structure: Structure) -> System | None:
+    """The system that takes the fewest products; None if they are too many."""
     lengths = np.diff(structure.W.ends)
     best = _system(structure, lengths < 0)
     usual = int(np.median(lengths)) if len(lengths) else 0
@@ -56,10 +58,10 @@ def tables(structure: Structure) -> Tables | None:
             other = _system(structure, apart)
             if other is not None and (best is None or SAVED * other.products <= best.products):
                 best = other
-    return None if best is None or best.products > MOST else _tables(structure, best)
+    return None if best is None or best.products > MOST else best
 
 
-def _system(s: Structure, apart: NDArray[np.bool_]) -> _System | None:
+def _system(s: Structure, apart: NDArray[np.bool_]) -> System | None:
     n, N = s.n, s.n + int(apart.sum())
     lengths = np.where(apart, 0, np.diff(s.W.ends)).astype(np.int64)
     folded = int((lengths * (lengths + 1) // 2).sum())
@@ -78,11 +80,18 @@ def _system(s: Structure, apart: NDArray[np.bool_]) -> _System | None:
     place[order] = at
     low, high = np.minimum(place[rows], place[cols]), np.maximum(place[rows], place[cols])
     below = column_counts(N, low, high, parent) - 1
-    return _System(apart, order, parent, low, high, folded + int((below * (below + 1) // 2).sum()))
+    return System(apart, order, parent, low, high, N + int(below.sum()), folded + int((below * (below + 1) // 2).sum()))
 
 
-def _tables(s: Structure, system: _System) -> Tables:
-    apart, order, parent, low, high, products = system
+@lru_cache(maxsize=MADE)
+def tables(structure: Structure) -> Tables | None:
+    """None if there would be too many products."""
+    system = counted(structure)
+    return None if system is None else _tables(structure, system)
+
+
+def _tables(s: Structure, system: System) -> Tables:
+    apart, order, parent, low, high, _, products = system
     n, q, w, N = s.n, len(s.Q), len(s.W), len(order)
     place = np.empty(N, dtype=np.int64)
     place[order] = np.arange(N)
