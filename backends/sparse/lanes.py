@@ -29,40 +29,21 @@ KEPT = 2**30  # bytes of factors that a batch keeps for its derivative; beyond, 
 
 
 @dataclass(frozen=True)
-class Solved:
-    """What was found for every item; the rows of those that are not ``proved`` are void."""
+class Kept:
+    """What the derivative needs: the factors, for the items that are ``proved``, and the active sets. No result is among them."""
 
     at: Tables
     shape: machine.Layout
-    x: Tensor
-    y: Tensor
-    z: Tensor
-    z_lb: Tensor
-    z_ub: Tensor
-    s: Tensor
-    scaled: Tensor
-    absolute: Tensor
-    iterations: Tensor
-    proved: Tensor
-    rows: Tensor
-    lower: Tensor
-    upper: Tensor
     factor: tuple[Tensor, ...]  # L, scale, weight, unit, flat
-
-    def solution(self, sizes: tuple[int, int, int]) -> QPSolution:
-        """As if all were proved."""
-        n, m, k = sizes
-        B = len(self.x)
-        none = [torch.zeros(B, size, dtype=self.x.dtype) for size in (n, k, m, n, n)]
-        status = torch.full((B,), int(Status.SOLVED), dtype=torch.int8)
-        return QPSolution(
-            self.x, self.y, self.z, self.z_lb, self.z_ub, self.s, status, self.proved.clone(), self.iterations,
-            Residuals(self.scaled, self.absolute), Active(self.rows, self.lower, self.upper), Ray(*none),
-        )  # fmt: skip
+    proved: Tensor
+    active: Active
 
 
-def find(data: SparseData, options: Options, warm: WarmStart | None) -> Solved | None:
-    """Solve a batch; None if its structure does not suit, or its factors take too much memory."""
+def find(data: SparseData, options: Options, warm: WarmStart | None) -> tuple[QPSolution, Kept] | None:
+    """Solve a batch, as if all were proved; the rows of those that are not are void.
+
+    None if one by one they are faster, the structure does not suit, or the factors take too much memory.
+    """
     if not _pays(data, options):
         return None
     at = tables(data.structure)
@@ -90,25 +71,28 @@ def find(data: SparseData, options: Options, warm: WarmStart | None) -> Solved |
     shape = machine.alone() if B == 1 else machine.lanes()
     run(_work("solve_sparse", at, shape, B, m, k, lower, upper), table, numbers)
     del held  # until here, what was read had to live
-    factor = L, scale, weight, unit, flat
-    return Solved(at, shape, x, y, z, z_lb, z_ub, s, scaled, absolute, taken, proved, rows, at_lower, at_upper, factor)
+    active = Active(rows, at_lower, at_upper)
+    none = [torch.zeros(B, size, dtype=x.dtype) for size in (n, k, m, n, n)]
+    status = torch.full((B,), int(Status.SOLVED), dtype=torch.int8)
+    solution = QPSolution(x, y, z, z_lb, z_ub, s, status, proved, taken, Residuals(scaled, absolute), active, Ray(*none))
+    return solution, Kept(at, shape, (L, scale, weight, unit, flat), proved.clone(), active)
 
 
-def derive(data: SparseData, solved: Solved, r: Sequence[Tensor]) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]:
+def derive(data: SparseData, kept: Kept, r: Sequence[Tensor]) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]:
     """u = K^-1 r, r = (r_x, r_y, r_z, r_w), with the kept factors: (u_x, u_y, u_z, u_w), zero for items that are not proved.
 
     And the items whose system is singular, (B,).
     """
-    at, B = solved.at, data.batch
+    at, B = kept.at, data.batch
     n, m, k = data.sizes
     empty = data.p.new_empty
     d_x, l_y, l_z, l_w = (empty((B, size)) for size in (n, k, m, n))
     lost = torch.zeros(B, dtype=torch.bool)
     words = [B, m, k, address(at.words), 0]
     nothing = (None, None, None)  # x, y, z: the gradients of matrices are made elsewhere
-    held = addressed((data.Q, data.G, data.A, *r, *solved.factor, *nothing), words)
-    words += [result.data_ptr() for result in (solved.proved, d_x, l_y, l_z, l_w, lost)] + [0, 0, 0]
-    run(_work("derivative_sparse", at, solved.shape, B, m, k, 0, 0), array("q", words), NO_NUMBERS)
+    held = addressed((data.Q, data.G, data.A, *r, *kept.factor, *nothing), words)
+    words += [result.data_ptr() for result in (kept.proved, d_x, l_y, l_z, l_w, lost)] + [0, 0, 0]
+    run(_work("derivative_sparse", at, kept.shape, B, m, k, 0, 0), array("q", words), NO_NUMBERS)
     del held
     return (d_x.neg_(), l_y, l_z, l_w), lost
 

@@ -113,20 +113,26 @@ def _found(data: SparseData, options: Options, rejected: Tensor | None, warm: Wa
     """The compiled programs as far as they prove what they find, item by item for the rest."""
     solved = lanes.find(data, options, warm)
     if solved is None:
-        left = list(range(data.batch))
+        whole, kept, left = None, None, list(range(data.batch))
     else:
-        proved = solved.proved
-        if options.eps_abs is not None:
-            proved &= (solved.absolute <= options.eps_abs).all(1)
-        if rejected is not None:
-            proved &= rejected == 0
-        left = (~proved).nonzero().squeeze(1).tolist()
+        whole, kept = solved
+        left = _unproved(whole, kept.proved, options, rejected)
+        if not left:
+            return whole, _Systems(data, kept, {})
     found = find(data, options, rejected, warm, left)
-    items = {i: (one.item, one.held) for i, one in zip(left, found, strict=True)}
     solution = _solution(data, found, options)
-    if solved is not None:
-        solution = solved.solution(data.sizes) if not left else _merged(solved.solution(data.sizes), solution, left)
-    return solution, _Systems(data, options, solved, items)
+    solution = solution if whole is None else _merged(whole, solution, left)
+    return solution, _Systems(data, kept, {i: (one.item, one.held) for i, one in zip(left, found, strict=True)})
+
+
+def _unproved(solution: QPSolution, proved: Tensor, options: Options, rejected: Tensor | None) -> list[int]:
+    """The items that are left; in ``proved`` they lose their proof if they had one."""
+    if options.eps_abs is not None:
+        proved &= (solution.residuals.absolute <= options.eps_abs).all(1)
+    if rejected is not None:
+        proved &= rejected == 0
+    left: list[int] = (~proved).nonzero().squeeze(1).tolist()
+    return left
 
 
 def _merged(whole: Any, part: Any, items: list[int]) -> Any:
@@ -140,20 +146,20 @@ def _merged(whole: Any, part: Any, items: list[int]) -> Any:
 class _Systems:
     """The kept systems of a batch: factors of what the compiled programs solved, others by item; None for those that failed."""
 
-    def __init__(
-        self, data: SparseData, options: Options, solved: lanes.Solved | None, items: dict[int, tuple[Item, Held | None]]
-    ) -> None:
-        self.data, self.options, self.solved, self.items = data, options, solved, items
+    def __init__(self, data: SparseData, kept: lanes.Kept | None, items: dict[int, tuple[Item, Held | None]]) -> None:
+        self.data, self.kept, self.items = data, kept, items
 
     def solve(self, r: Sequence[Tensor], k: int) -> tuple[Tensor, ...]:
         """u = K^-1 r for every item, zero where there is none."""
         r_x, r_y, r_z, r_bound = r
-        if self.solved is None:
+        if self.kept is None:
             u_x, u_y, u_z, u_bound = (torch.zeros_like(part) for part in r)
         else:
-            (u_x, u_y, u_z, u_bound), lost = lanes.derive(self.data, self.solved, r)
+            (u_x, u_y, u_z, u_bound), lost = lanes.derive(self.data, self.kept, r)
             for i in lost.nonzero().squeeze(1).tolist():
                 self.items[i] = self._again(i)
+        if not self.items:
+            return u_x, u_y, u_z, u_bound
         w = torch.cat([r_y, r_z], 1).numpy()
         left = list(self.items)
 
@@ -171,10 +177,10 @@ class _Systems:
 
     def _again(self, i: int) -> tuple[Item, Held]:
         """The system of an item that the compiled programs solved, for the solution of least norm."""
-        assert self.solved is not None
-        item, s = finite_item(self.data, i), self.solved
-        rows = np.concatenate([np.ones(item.structure.k, dtype=bool), s.rows[i].numpy()])
-        return item, held_of(item, Active(rows, s.lower[i].numpy(), s.upper[i].numpy()))
+        assert self.kept is not None
+        item, active = finite_item(self.data, i), self.kept.active
+        rows = np.concatenate([np.ones(item.structure.k, dtype=bool), active.rows[i].numpy()])
+        return item, held_of(item, Active(rows, active.lb[i].numpy(), active.ub[i].numpy()))
 
 
 class KKTSolve(Function):

@@ -1,0 +1,213 @@
+"""Batches in the compiled programs: cvxpy agrees with every item, derivatives solve their system, nothing depends on mates."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import karush as kr
+from agreement import agrees_with_cvxpy
+from karush.backends.options import Options
+from karush.backends.sparse import lanes
+from karush.backends.sparse.data import SparseData
+from karush.backends.sparse.solve import _found
+from karush.backends.sparse.tables import counted, tables
+from sparse.models import MODELS, control, factor_portfolio, scattered
+
+SIDE_BY_SIDE = pytest.mark.parametrize("way", ["side by side"], indirect=True)
+
+
+def batch(values: dict[str, Tensor], B: int, seed: int = 0) -> dict[str, Tensor]:
+    """Values that differ by a tenth, from item to item."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: value * (1 + 0.1 * torch.rand(B, *value.shape, generator=generator, dtype=value.dtype))
+        for name, value in values.items()
+    }
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_cvxpy_agrees_with_every_item(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, values = MODELS[name]()
+    if name == "control":  # a matrix that is changed may be one that the force cannot steer
+        values = {"F": values["F"].expand(3, -1, -1), "start": batch({"start": values["start"]}, 3)["start"]}
+    else:
+        values = batch(values, 3)
+    compiled: Any = kr.compile
+    monkeypatch.setattr(kr, "compile", lambda problem: compiled(problem, backend="sparse"))
+    agrees_with_cvxpy(problem, values)
+
+
+@SIDE_BY_SIDE
+@pytest.mark.parametrize("B", [1, 2, 11])
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_kept_solves_the_optimality_system(name: str, B: int) -> None:
+    """u = K^-1 r against K itself, written out and multiplied in NumPy, for every item, however rows are folded."""
+    problem, values = MODELS[name]()
+    values = {**values, **batch({k: v for k, v in values.items() if k != "F"}, B)}
+    solution = kr.compile(problem, backend="sparse")(values)
+    data = solution.data
+    assert isinstance(data, SparseData)
+    again, systems = _found(data, Options(), None, None)
+    assert systems.kept is not None
+    assert bool(systems.kept.proved.all())
+    n, m, k = data.sizes
+    generator = torch.Generator().manual_seed(1)
+    r = [torch.randn(B, size, generator=generator, dtype=torch.float64) for size in (n, k, m, n)]
+    (u_x, u_y, u_z, u_w), lost = lanes.derive(data, systems.kept, r)
+    checked = 0
+    for i in range(B):
+        if bool(lost[i]):
+            continue
+        checked += 1
+        dense = data.dense(i)
+        Q, A, G = (part[0].numpy() for part in (dense.Q, dense.A, dense.G))
+        rows = again.active.rows[i].numpy()
+        still = (again.active.lb | again.active.ub)[i].numpy()
+        x, y, z, w = (part[i].numpy() for part in (u_x, u_y, u_z, u_w))
+        size = max(np.abs(part).max(initial=0) for part in (x, y, z, w, *(part[i].numpy() for part in r)))
+        held = np.where(still, w, 0)
+        assert np.abs(Q @ x + A.T @ y + G.T @ z + held - r[0][i].numpy()).max() <= 1e-9 * size
+        assert np.abs(A @ x - r[1][i].numpy()).max(initial=0) <= 1e-9 * size
+        assert np.abs((G @ x - r[2][i].numpy())[rows]).max(initial=0) <= 1e-9 * size
+        assert np.abs((x - r[3][i].numpy())[still]).max(initial=0) <= 1e-9 * size
+        assert not z[~rows].any()
+    assert checked or name == "control"  # where |u| <= 0.4 leaves the lifted variables free
+
+
+def test_long_rows_are_set_apart_where_that_saves_most_products() -> None:
+    structures = {}
+    for name, (problem, values) in {"portfolio": factor_portfolio(250, 12), "scattered": scattered(120)}.items():
+        data = kr.compile(problem, backend="sparse")(values).data
+        assert isinstance(data, SparseData)
+        structures[name] = data.structure
+    portfolio, other = (counted(structures[name]) for name in ("portfolio", "scattered"))
+    assert portfolio is not None
+    assert other is not None
+    assert portfolio.apart.all()
+    assert not other.apart.any()
+    at = tables(structures["portfolio"])
+    assert at is not None
+    assert len(at.arrays["given"]) == at.places.stored + 1
+    assert len(at.arrays["given_left"]) > 0  # the rows set apart meet each other
+
+
+@SIDE_BY_SIDE
+@pytest.mark.parametrize("name", ["denoising", "scattered", "factor portfolio"])
+def test_mates_change_no_bit(name: str) -> None:
+    problem, values = MODELS[name]()
+    layer = kr.compile(problem, backend="sparse", batch_invariant=True)
+    given = batch(values, 9)
+
+    def outcome(items: slice) -> list[Tensor]:
+        leaves = {key: value[items].clone().requires_grad_() for key, value in given.items()}
+        solution = layer(leaves)
+        x = solution["x"]
+        weight = torch.linspace(-1, 1, x.shape[1], dtype=x.dtype)
+        gradients = torch.autograd.grad((x @ weight).sum() + solution.objective.sum(), list(leaves.values()))
+        return [x.detach(), solution.objective.detach(), *gradients]
+
+    whole = outcome(slice(None))
+    for items in (slice(0, 1), slice(3, 5), slice(8, 9)):
+        for ours, theirs in zip(outcome(items), whole, strict=True):
+            assert torch.equal(ours, theirs[items])
+
+
+def test_a_sick_item_has_its_status_and_the_others_their_gradients() -> None:
+    """One infeasible, one NaN, among eleven: the others are as they are without them."""
+    problem, values = scattered(120)
+    layer = kr.compile(problem, backend="sparse", on_failure="return")
+    given = batch(values, 11)
+    given["h"][4], given["p"][7, 3] = -1e3, torch.nan
+    healthy = [i for i in range(11) if i not in (4, 7)]
+
+    def outcome(items: list[int]) -> tuple[kr.Solution, dict[str, Tensor]]:
+        leaves = {name: value[items].clone().requires_grad_() for name, value in given.items()}
+        solution = layer(leaves)
+        solution["x"].square().sum().backward()
+        return solution, {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+
+    (solution, grads), (mates, expected) = outcome(list(range(11))), outcome(healthy)
+    assert solution.status[[4, 7]].tolist() == [kr.Status.PRIMAL_INFEASIBLE, kr.Status.INVALID_INPUT]
+    assert torch.equal(solution["x"][healthy], mates["x"])
+    for name, grad in grads.items():
+        assert torch.equal(grad[healthy], expected[name])
+        assert not grad[[4, 7]].any()
+
+
+def test_rows_and_bounds_that_are_not_there() -> None:
+    """h = inf and bounds of inf, in some items: as without these rows."""
+    n, m, B = 60, 30, 9
+    generator = torch.Generator().manual_seed(2)
+    G = torch.randn(m, n, generator=generator, dtype=torch.float64) * (torch.rand(m, n, generator=generator) < 0.1)
+    p, h = (torch.randn(B, size, generator=generator, dtype=torch.float64) for size in (n, m))
+    h = G @ torch.ones(n, dtype=torch.float64) + h.abs()
+    h[2, ::3], h[5] = torch.inf, torch.inf
+    lb, ub = torch.full((B, n), -0.5, dtype=torch.float64), torch.full((B, n), 2.0, dtype=torch.float64)
+    lb[3], ub[3, ::2] = -torch.inf, torch.inf
+    Q = torch.diag(torch.linspace(0.5, 2, n, dtype=torch.float64))
+    ours = kr.solve_qp(Q.to_sparse(), p, G.to_sparse(), h, lb=lb, ub=ub)
+    theirs = kr.solve_qp(Q, p, G, h, lb=lb, ub=ub, backend="torch")
+    for name in ("x", "z", "z_lb", "z_ub"):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), rtol=1e-9, atol=1e-9)
+    assert torch.equal(ours.s.isinf(), h.isinf())
+
+
+def test_a_warm_start_saves_iterations_and_changes_nothing() -> None:
+    problem, values = control(25, 6)
+    layer = kr.compile(problem, backend="sparse")
+    first = layer(F=values["F"], start=values["start"].expand(9, -1))
+    moved = batch({"start": values["start"]}, 9)["start"]
+    cold, warm = layer(F=values["F"], start=moved), layer.solve({"F": values["F"], "start": moved}, warm_start=first)
+    torch.testing.assert_close(warm["U"], cold["U"], rtol=1e-7, atol=1e-7)
+    assert int(warm.iterations.sum()) <= int(cold.iterations.sum())
+
+
+@SIDE_BY_SIDE
+def test_an_absolute_bound_sends_items_to_the_other_way() -> None:
+    problem, values = scattered(120)
+    given = batch(values, 4)
+    tight, loose = (kr.compile(problem, backend="sparse", eps_abs=bound, on_failure="return")(given) for bound in (1e-18, 1e-6))
+    assert set(tight.status.tolist()) == {int(kr.Status.SOLVED_INACCURATE)}
+    assert set(loose.status.tolist()) == {int(kr.Status.SOLVED)}
+
+
+def test_a_solution_leaves_nothing_behind() -> None:
+    """No cycle holds the results: what nobody asks for any more is gone at once."""
+    problem, values = scattered(120)
+    layer = kr.compile(problem, backend="sparse")
+
+    def alive() -> int:
+        return sum(issubclass(type(held), torch.Tensor) for held in gc.get_objects())
+
+    leaf = values["p"].clone().requires_grad_()
+    layer({**values, "p": leaf})
+    gc.collect()
+    gc.disable()
+    try:
+        before = alive()
+        for _ in range(3):
+            layer({**values, "p": leaf})["x"].sum()
+        assert alive() <= before
+    finally:
+        gc.enable()
+
+
+def test_second_derivatives_reach_through_the_kept_factors() -> None:
+    problem, values = scattered(60)
+    layer = kr.compile(problem, backend="sparse", eps=1e-10)
+    given = batch(values, 2)
+    p, h = given["p"].requires_grad_(), given["h"].requires_grad_()
+
+    def objective(p: Tensor, h: Tensor) -> Tensor:
+        solution = layer(p=p, h=h)
+        found: Tensor = solution["x"].square().sum(1) + solution.objective
+        return found
+
+    assert torch.autograd.gradcheck(objective, (p, h), eps=1e-6, atol=1e-6, fast_mode=True)
+    assert torch.autograd.gradgradcheck(objective, (p, h), eps=1e-6, atol=1e-5, fast_mode=True)
