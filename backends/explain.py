@@ -22,6 +22,7 @@ from .options import Options
 from .plan import plan_of
 from .rows import all_rows
 from .sparse.choose import Choice, choice
+from .sparse.tables import counted
 
 LONGEST = 44  # characters of an expression of parameters in a table
 WIDTH = 100  # of running text
@@ -383,12 +384,17 @@ def _engine(qp: ParamQP, options: Options, weights: bool) -> tuple[str, ...]:
 def _sparse_engine(qp: ParamQP, chosen: Choice) -> tuple[str, ...]:
     """What it works on, and what else there is."""
     structure = plan_of(qp).structure
-    analysis = structure.analysis
+    analysis, system = structure.analysis, counted(structure)
     told = "no other engine takes matrices of this size"
+    together = []
+    if system is not None:
+        apart = f", {int(system.apart.sum())} long rows set apart" if system.apart.any() else ""
+        together = [f"batches  side by side, {system.products:,} products for {system.stored:,} entries of each factor{apart}"]
     return (
         f"sparse asked for float64 on a CPU: {chosen.why}",
-        f"       {structure.entries:,} entries of Q, G, A; a system of {analysis.N:,} rows, analysed once: {analysis.stored:,} "
-        f"entries of its factor, fronts up to {analysis.largest}",
+        *(f"       {line}" for line in together),
+        f"       {'few      ' if together else ''}one by one, {analysis.N:,} rows, {analysis.stored:,} entries of the factor, "
+        f"fronts up to {analysis.largest}",
         f"others {told if chosen.only else 'solve what is not float64 on a CPU, smoothed or under torch.func: dense'}",
     )
 
