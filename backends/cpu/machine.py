@@ -81,12 +81,17 @@ def kernel(program: str, n: int, layout: Layout) -> Kernel:
 
 
 def _made(program: str, n: int, layout: Layout) -> Kernel:
-    name = _name(program, n, layout)
+    return prepared(program, lambda t: PROGRAMS[program](t, n), layout, str(n))
+
+
+def prepared(symbol: str, write: Callable[[Lanes], None], layout: Layout, about: str) -> Kernel:
+    """A function from the folder, or compiled and kept there. ``about``: what decides its code beside the programs here."""
+    name = hashlib.sha256(_source() + f"{symbol} {about} {layout}".encode()).hexdigest()[:40]
     code = _read(name)
     if code is None:
-        code = compiled(lambda t: PROGRAMS[program](t, n), layout)
+        code = compiled(write, layout)
         _keep(name, code)
-    return loaded(code, program)
+    return loaded(code, symbol)
 
 
 def compiled(write: Callable[[Lanes], None], layout: Layout) -> bytes:
@@ -147,10 +152,6 @@ def _source() -> bytes:
     host = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten(), binding.get_default_triple()
     state.update(repr((facts, llvmlite.__version__, binding.llvm_version_info, host, sys.byteorder)).encode())
     return state.digest()
-
-
-def _name(program: str, n: int, layout: Layout) -> str:
-    return hashlib.sha256(_source() + f"{program} {n} {layout}".encode()).hexdigest()[:40]
 
 
 def folder() -> str | None:

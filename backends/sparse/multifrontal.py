@@ -14,9 +14,11 @@ updated in tiles of registers.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,7 +114,9 @@ def _kernels() -> dict[str, machine.Kernel]:
         "factor": lambda t: _write_factor(Code(t.module)),
         "solve": lambda t: _write_solve(Code(t.module)),
     }
-    return {name: machine.loaded(machine.compiled(program, machine.Layout(1)), name) for name, program in programs.items()}
+    written = b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in ("code", "multifrontal"))
+    about = hashlib.sha256(written).hexdigest()
+    return {name: machine.prepared(name, program, machine.Layout(1), about) for name, program in programs.items()}
 
 
 def _tall() -> int:
