@@ -48,7 +48,10 @@ class Dual:
         self.v: Array = memory.array(self.stride)
         self.good: Array = memory.array(1)
 
-    def factor(self, t: Lanes, D: Array) -> None:
+    def begin(self, t: Lanes, k: Index, D: Array) -> None:
+        """Nothing that could be done once."""
+
+    def factor(self, t: Lanes, k: Index, D: Array) -> None:
         """``good[0]`` becomes 1 if the factor exists, else 0."""
         self.convex(t, D)
         for j in t.range(self.n):

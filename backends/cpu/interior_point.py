@@ -234,7 +234,7 @@ def _factor(t: Lanes, qp: Problem, rho: Num) -> None:
     for first, count, present in ((s.rows, s.nl, qp.lower), (s.rows + s.nl, s.nu, qp.upper)):
         for j in t.range(count):
             diagonal[j] = t.fma(qp.D[first + j], present[j], diagonal[j])
-    qp.system.factor(t, qp.D)
+    qp.system.factor(t, s.k, qp.D)
 
 
 def _newton(t: Lanes, qp: Problem, it: Iterate) -> None:

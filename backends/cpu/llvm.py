@@ -174,6 +174,11 @@ class Lanes:
         with self.b.if_then(self.b.icmp_signed("!=", bits, ir.Constant(ir.IntType(self.W), 0))):
             yield
 
+    def either(self, a: Index, first: Array, second: Array) -> Array:
+        """The first array if a != 0, else the second."""
+        there = self.b.icmp_signed("!=", a.v, self.index(0))
+        return Array(self, self.b.select(there, first.pointer, second.pointer), first.cols)
+
     # Numbers
 
     def num(self, value: Num | Index | float) -> Num:

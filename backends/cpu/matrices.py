@@ -219,15 +219,7 @@ def _tile(
 ) -> list[list[Cell]]:
     """F(Q + W'DW)F - U'U in a tile; on the diagonal (i is j) its upper half alone."""
     first = [a if i is j else 0 for a in range(height)]
-    sums = [[t.cell(Q[i + a, j + b]) for b in range(first[a], width)] for a in range(height)]
-    for r in t.range(rows):
-        weight = D[r]
-        left = [weight * W[r, i + a] for a in range(height)]
-        right = [W[r, j + b] for b in range(width)]
-        for a in range(height):
-            for b in range(first[a], width):
-                total = sums[a][b - first[a]]
-                total.value = t.fma(left[a], right[b], total.value)
+    sums = _gram_tile(t, rows, Q, W, D, i, height, j, width)
     left, right = [free[i + a] for a in range(height)], [free[j + b] for b in range(width)]
     for a in range(height):
         for b in range(first[a], width):
@@ -241,6 +233,35 @@ def _tile(
                 total = sums[a][b - first[a]]
                 total.value = t.fma(left[a], right[b], total.value)
     return sums
+
+
+def _gram_tile(
+    t: Lanes, rows: Index, Q: Array, W: Array, D: Array, i: Index | int, height: int, j: Index | int, width: int
+) -> list[list[Cell]]:
+    """Q + W'DW in a tile; on the diagonal (i is j) its upper half alone."""
+    first = [a if i is j else 0 for a in range(height)]
+    sums = [[t.cell(Q[i + a, j + b]) for b in range(first[a], width)] for a in range(height)]
+    for r in t.range(rows):
+        weight = D[r]
+        left = [weight * W[r, i + a] for a in range(height)]
+        right = [W[r, j + b] for b in range(width)]
+        for a in range(height):
+            for b in range(first[a], width):
+                total = sums[a][b - first[a]]
+                total.value = t.fma(left[a], right[b], total.value)
+    return sums
+
+
+def gram(t: Lanes, n: int, rows: Index, Q: Array, W: Array, D: Array, out: Array) -> None:
+    """out = Q + W'DW, its upper half: ``factor`` goes on from there with other rows, and sums as it would from the beginning."""
+    for i, height in t.tiles(n):
+        for a, row in enumerate(_gram_tile(t, rows, Q, W, D, i, height, i, height)):
+            for b, total in enumerate(row):
+                out[i + a, i + a + b] = total.value
+        for j, width in t.tiles(n, i + height):
+            for a, row in enumerate(_gram_tile(t, rows, Q, W, D, i, height, j, width)):
+                for b, total in enumerate(row):
+                    out[i + a, j + b] = total.value
 
 
 def solve(t: Lanes, n: int, U: Array, inverse: Array, r: Array) -> None:

@@ -24,18 +24,24 @@ class Normal:
         self.U: Array = memory.array(self.n, self.n)
         self.inverse: Array = memory.array(self.n)
         self.good: Array = memory.array(1)
+        self.begun: Array = memory.array(self.n, self.n)
 
-    def factor(self, t: Lanes, D: Array) -> None:
+    def begin(self, t: Lanes, k: Index, D: Array) -> None:
+        """Q and the first k rows, whose weights stay as they are now: they are summed up once."""
+        with t.unless(k, 0):
+            t.call(t.matrices.gram, k, self.quadratic.Q, self.rows.W, D, self.begun, sizes=(self.n,))
+
+    def factor(self, t: Lanes, k: Index, D: Array) -> None:
         """``good[0]`` becomes 1 if the factor exists, else 0."""
-        self._factored(t, self.rows.rows, D)
+        own = t.either(k, self.begun, self.quadratic.Q)
+        self._factored(t, self.rows.rows - k, own, self.rows.W.tail(k * self.n), D.tail(k))
 
     def convex(self, t: Lanes, D: Array) -> None:
         """The same for Q alone."""
-        self._factored(t, Index(t, t.index(0)), D)
+        self._factored(t, Index(t, t.index(0)), self.quadratic.Q, self.rows.W, D)
 
-    def _factored(self, t: Lanes, rows: Index, D: Array) -> None:
-        matrices = self.quadratic.Q, self.rows.W, D, self.diagonal, self.free, self.U, self.inverse, self.good
-        t.call(t.matrices.factor, rows, *matrices, sizes=(self.n,))
+    def _factored(self, t: Lanes, rows: Index, Q: Array, W: Array, D: Array) -> None:
+        t.call(t.matrices.factor, rows, Q, W, D, self.diagonal, self.free, self.U, self.inverse, self.good, sizes=(self.n,))
 
     def solve(self, t: Lanes, r: Array) -> None:
         """r <- (U'U)^-1 r."""

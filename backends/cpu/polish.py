@@ -72,7 +72,7 @@ def polish(t: Lanes, qp: Problem, it: Iterate, c: Candidate, scales: Scales, bia
         free = 1.0 - (c.lower[j] + c.upper[j])
         qp.system.free[j] = free
         qp.system.diagonal[j] = t.where(free > 0.0, rho, scales.unit)
-    qp.system.factor(t, qp.D)
+    qp.system.factor(t, s.k, qp.D)
     for i in t.range(K):
         c.w[i] = t.where(qp.D[i] > 0.0, it.best_w[i], 0.0)
 

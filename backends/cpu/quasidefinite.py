@@ -42,7 +42,10 @@ class Quasidefinite:
         self.v: Array = memory.array(N)
         self.good: Array = memory.array(1)
 
-    def factor(self, t: Lanes, D: Array) -> None:
+    def begin(self, t: Lanes, k: Index, D: Array) -> None:
+        """Nothing that could be done once."""
+
+    def factor(self, t: Lanes, k: Index, D: Array) -> None:
         """``good[0]`` becomes 1 if every pivot has its sign, else 0."""
         p = self.places
         self.W.weighted(t, D, self.weighted)
@@ -57,7 +60,7 @@ class Quasidefinite:
         """The same for Q alone."""
         for i in t.range(self.places.rows):
             D[i] = 0.0
-        self.factor(t, D)
+        self.factor(t, self.places.rows, D)
 
     def solve(self, t: Lanes, r: Array) -> None:
         """r <- x of M^-1 (r, 0)."""

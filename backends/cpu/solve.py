@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from . import interior_point, polish, problem, transfer
-from .constants import LEAST, RHO, SURE
+from .constants import DELTA, LEAST, RHO, SURE
 from .interior_point import Iterate
 from .llvm import Lanes
 from .patterned import Places
@@ -75,6 +75,9 @@ def _block(t: Lanes, n: Any, plan: str, words: Any, numbers: Any, scratch: Any, 
     left = t.cell(1.0)
 
     scales = problem.read(t, qp, fields)
+    for i in t.range(k):
+        qp.D[i] = scales.unit / DELTA
+    qp.system.begin(t, k, qp.D)
     eps, limit = t.number(numbers, 0), t.number(numbers, 1)
     rho = t.cell(scales.unit * RHO)
     with t.unless(k, 0):

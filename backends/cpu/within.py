@@ -239,16 +239,13 @@ def _panel(
     """F(Q + W'DW)F - U'U for rows i.. and ``count`` registers from column j on."""
     v = Wide(t)
     at = [j + c * v.W for c in range(count)]
-    sums = [[v.cell(v.load(Q, (i + a) * n + column, size)) for column in at] for a in range(height)]
+    sums = _gram_panel(t, n, rows, Q, W, D, i, height, j, count, size)
 
     def add(left: list[Num], right: list[Num]) -> None:
         for a in range(height):
             for c in range(count):
                 sums[a][c].value = v.fma(left[a], right[c], sums[a][c].value)
 
-    for r in t.range(rows):
-        weight = v.spread(D[r])
-        add([v.spread(W[r, i + a]) for a in range(height)], [weight * v.load(W, r * n + column, size) for column in at])
     masks = [v.load(free, column, size) for column in at]
     for a in range(height):
         for c in range(count):
@@ -256,6 +253,39 @@ def _panel(
     for r in t.range(i):
         add([-v.spread(U[r, i + a]) for a in range(height)], [v.load(U, r * n + column, size) for column in at])
     return sums
+
+
+def _gram_panel(
+    t: Lanes, n: int, rows: Index, Q: Array, W: Array, D: Array, i: Any, height: int, j: Any, count: int, size: int
+) -> list[list[Cell]]:
+    """Q + W'DW for rows i.. and ``count`` registers from column j on."""
+    v = Wide(t)
+    at = [j + c * v.W for c in range(count)]
+    sums = [[v.cell(v.load(Q, (i + a) * n + column, size)) for column in at] for a in range(height)]
+    for r in t.range(rows):
+        weight = v.spread(D[r])
+        left = [v.spread(W[r, i + a]) for a in range(height)]
+        right = [weight * v.load(W, r * n + column, size) for column in at]
+        for a in range(height):
+            for c in range(count):
+                sums[a][c].value = v.fma(left[a], right[c], sums[a][c].value)
+    return sums
+
+
+def gram(t: Lanes, n: int, rows: Index, Q: Array, W: Array, D: Array, out: Array) -> None:
+    V = t.along
+
+    def panels(i: Any, height: int) -> None:
+        for j, count, size in _groups(t, n, i, ACROSS):
+            for a, row in enumerate(_gram_panel(t, n, rows, Q, W, D, i, height, j, count, size)):
+                for c, total in enumerate(row):
+                    Wide(t).store(total.value, out, (i + a) * n + (j + c * V), size)
+
+    rest = n % V
+    for i in t.range(0, n - rest, V):
+        panels(i, V)
+    if rest:
+        panels(n - rest, rest)
 
 
 def solve(t: Lanes, n: int, U: Array, inverse: Array, r: Array) -> None:
