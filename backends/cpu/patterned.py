@@ -19,7 +19,7 @@ COUNTS = ("n", "rows", "q", "a", "w", "unknowns", "stored")
 MATRICES = ("Q", "W", "Wt")  # Q with both triangles; W by rows, and by columns
 TABLES = (
     *(f"{matrix}_{part}" for matrix in MATRICES for part in ("ends", "columns", "source")),
-    "apart", "order", "sign", "column_ends", "unknown", "value", "folded", "folded_left", "folded_right",
+    "apart", "order", "sign", "column_ends", "unknown", "value", "onwards", "folded", "folded_left", "folded_right",
     "taken", "taken_left", "taken_right", "given", "given_left", "given_right", "L_ends", "L_columns", "L_source",
 )  # fmt: skip
 

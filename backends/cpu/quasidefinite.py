@@ -37,13 +37,16 @@ class Quasidefinite:
         self.diagonal: Array = memory.array(N)
         self.free: Array = memory.array(N)
         self.weighted: Array = memory.array(places.w)
+        self.begun: Array = memory.array(places.stored)
         self.L: Array = memory.array(places.stored)
         self.inverse: Array = memory.array(N)
         self.v: Array = memory.array(N)
         self.good: Array = memory.array(1)
 
     def begin(self, t: Lanes, k: Index, D: Array) -> None:
-        """Nothing that could be done once."""
+        """Q and the first k rows, whose weights stay as they are now: they are summed up once."""
+        self.W.weighted(t, D, self.weighted)
+        t.call(begin, _address(self.places), self.Q.values, self.weighted, self.W.values, self.begun)
 
     def factor(self, t: Lanes, k: Index, D: Array) -> None:
         """``good[0]`` becomes 1 if every pivot has its sign, else 0."""
@@ -53,13 +56,14 @@ class Quasidefinite:
         for i in t.range(p.unknowns - p.n):
             self.free[p.n + i] = 1.0
             self.diagonal[p.n + i] = -1.0 / t.max(D[apart[i]], TINY)
-        arrays = self.Q.values, self.weighted, self.W.values, self.diagonal, self.free, self.L, self.inverse, self.good
+        arrays = self.begun, self.weighted, self.W.values, self.diagonal, self.free, self.L, self.inverse, self.good
         t.call(factor, _address(p), *arrays)
 
     def convex(self, t: Lanes, D: Array) -> None:
         """The same for Q alone."""
         for i in t.range(self.places.rows):
             D[i] = 0.0
+        self.begin(t, self.places.rows, D)
         self.factor(t, self.places.rows, D)
 
     def solve(self, t: Lanes, r: Array) -> None:
@@ -113,25 +117,31 @@ def _address(places: Places) -> Index:
     return places.address
 
 
+def begin(t: Lanes, tables: Index, Q: Array, DW: Array, W: Array, begun: Array) -> None:
+    """What an entry of M has of Q, of rows set apart, and of rows whose weights stay."""
+    p = Places.at(t, tables)
+    value, ends, onwards = (p.table(name) for name in ("value", "folded", "onwards"))
+    for entry in t.range(p.stored):
+        total = t.cell(Q[value[entry]])
+        _add(t, p, "folded", ends[entry], onwards[entry], total, DW, W)
+        begun[entry] = total.value
+
+
 def factor(
-    t: Lanes, tables: Index, Q: Array, DW: Array, W: Array, diagonal: Array, free: Array, L: Array, inverse: Array, good: Array
+    t: Lanes, tables: Index, begun: Array, DW: Array, W: Array, diagonal: Array, free: Array, L: Array, inverse: Array, good: Array
 ) -> None:
     """L and ``inverse``: 1/L_kk. A pivot of the wrong sign is replaced by 1, so that what follows stays finite."""
     p = Places.at(t, tables)
-    order, sign, ends, unknown, value = (p.table(name) for name in ("order", "sign", "column_ends", "unknown", "value"))
-
-    def products(name: str, entry: Index, total: Cell, left: Array, right: Array, by: float) -> None:
-        at, lefts, rights = (p.table(part) for part in (name, f"{name}_left", f"{name}_right"))
-        for e in t.range(at[entry], at[entry + 1]):
-            total.value = t.fma(left[lefts[e]] * by, right[rights[e]], total.value)
+    names = "order", "sign", "column_ends", "unknown", "onwards", "folded", "taken", "given"
+    order, sign, ends, unknown, onwards, folded, taken, given = (p.table(name) for name in names)
 
     def reduced(entry: Index, mask: Num) -> Num:
         """M_ik, and less what the columns before have of it."""
-        total = t.cell(Q[value[entry]])
-        products("folded", entry, total, DW, W, 1.0)
+        total = t.cell(begun[entry])
+        _add(t, p, "folded", onwards[entry], folded[entry + 1], total, DW, W)
         total.value = total.value * mask
-        products("taken", entry, total, L, L, -1.0)
-        products("given", entry, total, L, L, 1.0)
+        _add(t, p, "taken", taken[entry], taken[entry + 1], total, L, L, -1.0)
+        _add(t, p, "given", given[entry], given[entry + 1], total, L, L)
         return total.value
 
     fine = t.cell(1.0)
@@ -148,6 +158,15 @@ def factor(
         for entry in t.range(first + 1, ends[c + 1]):
             L[entry] = reduced(entry, F * free[unknown[entry]]) * scale
     good[0] = fine.value
+
+
+def _add(
+    t: Lanes, p: Places, name: str, first: Index, last: Index, total: Cell, left: Array, right: Array, sign: float = 1.0
+) -> None:
+    """Products ``first`` to ``last`` of a list, added to ``total``."""
+    lefts, rights = p.table(f"{name}_left"), p.table(f"{name}_right")
+    for e in t.range(first, last):
+        total.value = t.fma(left[lefts[e]] * sign, right[rights[e]], total.value)
 
 
 def solve(t: Lanes, tables: Index, L: Array, inverse: Array, v: Array, r: Array) -> None:

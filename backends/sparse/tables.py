@@ -112,7 +112,9 @@ def _tables(s: Structure, system: System) -> Tables:
 
     lengths = np.where(apart, 0, np.diff(s.W.ends)).astype(np.int64)
     left, right = _pairs(s.W.ends[:-1].astype(np.int64), lengths)
-    folded = _sorted(entry(place[s.W.cols[left]], place[s.W.cols[right]]), left, right, len(row))
+    target = entry(place[s.W.cols[left]], place[s.W.cols[right]])
+    folded = _sorted(target, left, right, len(row))  # of each target, those of rows of A come first: rows go by their number
+    onwards = folded[0][:-1] + np.bincount(target[s.W.rows[left] < s.k], minlength=len(row))
     signs = np.where(order < n, 1, -1)
     left, right = _pairs(ends[:-1] + 1, count - 1)
     target, positive = entry(row[left], row[right]), np.repeat(signs, (count - 1) * count // 2) > 0
@@ -124,6 +126,7 @@ def _tables(s: Structure, system: System) -> Tables:
     arrays = {
         "apart": np.flatnonzero(apart), "order": order, "sign": signs, "column_ends": ends, "unknown": order[row], "value": value,
         "L_ends": np.searchsorted(row[by_row], np.arange(N + 1)), "L_source": by_row,
+        "onwards": onwards,
         "L_columns": order[np.repeat(np.arange(N), count)[by_row]],
     }  # fmt: skip
     for name, parts in (("folded", folded), ("taken", taken), ("given", given)):
