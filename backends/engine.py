@@ -296,5 +296,6 @@ def _identified(clean: Clean, qp: Scaled, v: Tensor, d: Tensor, e: Tensor, bias:
             masks.append(holds[:, first : first + n] & bound.present)
             first += n
     w = torch.cat([y, z[:, :m]], 1) * e
-    # A variable that is pinned between equal bounds is held by one of them.
-    return Point(clean.clamp(x * d), w, *multipliers), Active(rows, masks[0], masks[1] & ~masks[0])
+    # A variable that is pinned between equal bounds is held by one of them: the one with the larger multiplier.
+    above = masks[1] & ~(masks[0] & (multipliers[0] >= multipliers[1]))
+    return Point(clean.clamp(x * d), w, *multipliers), Active(rows, masks[0] & ~above, above)

@@ -148,7 +148,7 @@ def _posed_sparse(blocks: Mapping[str, Any], sides: Mapping[str, Any]) -> tuple[
     tensors = _all_checked(blocks, sides, sparse=True)
     form = _form(arguments.facts(tensors))
     serves(SPARSE_ALONE, Options(), tensors["p"].to(form.inner))
-    return arguments.data_of(tensors, form.shapes, math.prod(form.batch), form.inner), form.batch, form.dtype
+    return arguments.data_of(tensors, form.shapes, form.batch, form.inner), form.batch, form.dtype
 
 
 SPARSE_ALONE = Choice(True, True, "sparse tensors")

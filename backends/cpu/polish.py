@@ -64,8 +64,12 @@ def polish(t: Lanes, qp: Problem, it: Iterate, c: Candidate, scales: Scales, bia
         c.lower[j] = t.where(holds, 1.0, 0.0)
         c.x[j] = t.where(holds | ((qp.lower[j] > 0.0) & (c.x[j] < lb)), lb, c.x[j])
     for j in t.range(s.nu):
-        holds = (it.best_w[K + s.nl + j] > dividing * it.best_s[s.m + s.nl + j]) & (qp.upper[j] > 0.0) & (c.lower[j] < 0.5)
+        z_ub = it.best_w[K + s.nl + j]
+        holds = (z_ub > dividing * it.best_s[s.m + s.nl + j]) & (qp.upper[j] > 0.0)
+        # Where both seem to hold, as they do if they are equal, the larger multiplier tells. Without lower bounds there is none.
+        holds = holds & ((c.lower[j] < 0.5) | (z_ub > it.best_w[K + j]))
         ub = qp.rhs[K + s.nl + j]
+        c.lower[j] = t.where(holds, 0.0, c.lower[j])
         c.upper[j] = t.where(holds, 1.0, 0.0)
         c.x[j] = t.where(holds | ((qp.upper[j] > 0.0) & (c.x[j] > ub)), ub, c.x[j])
     for j in t.range(n):

@@ -106,7 +106,9 @@ def identified(qp: Scaled, v: Iterate, d: Floats, e: Floats, item: Item, bias: f
         masks.append(mask)
         multipliers.append(z / d)
     rows = np.concatenate([np.ones(k, dtype=bool), holds])
-    return Point(item.clamp(v.x * d), v.w * e, *multipliers), Active(rows, masks[0], masks[1] & ~masks[0])
+    # Where both bounds seem to hold, as they do if they are equal, the larger multiplier tells.
+    above = masks[1] & ~(masks[0] & (multipliers[0] >= multipliers[1]))
+    return Point(item.clamp(v.x * d), v.w * e, *multipliers), Active(rows, masks[0] & ~above, above)
 
 
 def factorize(qp: Scaled, active: Active, d: Floats, e: Floats) -> Held:
@@ -146,8 +148,10 @@ def polish(item: Item, held: Held, point: Point, refinements: int) -> tuple[Poin
     return Point(x, w, z_lb, z_ub), steady, suggested
 
 
-def linear_solve(item: Item, held: Held, r_x: Floats, r_w: Floats, r_bound: Floats) -> tuple[Floats, Floats, Floats]:
-    """(u_x, u_w, u_bound) of the system with this right-hand side; of least norm where there are many or none."""
+def linear_solve(item: Item, held: Held, r_x: Floats, r_w: Floats, r_bound: Floats) -> tuple[Floats, Floats, Floats, bool]:
+    """(u_x, u_w, u_bound) of the system with this right-hand side, of least norm where there are many or none; and whether it is
+    regular, so that this is all there is to say.
+    """
     held = held.with_factor()
     still, rows = held.still, held.active.rows
     u_bound = np.where(still, r_bound, 0)
@@ -157,9 +161,13 @@ def linear_solve(item: Item, held: Held, r_x: Floats, r_w: Floats, r_bound: Floa
     if not settled:
         lost_x, lost_w = unmatched(held, right_x, right_w)
         u_x, u_w, _ = _refined(item, held, right_x - lost_x, right_w - lost_w)
+        # What was left of the lost part by rounding is back, 1/rho times as large.
+        for _ in range(2):
+            along_x, along_w = _singular_part(held, u_x, u_w)
+            u_x, u_w = u_x - along_x, u_w - along_w
     u_x = u_x + u_bound
     left = r_x - item.times_Q(u_x) - item.times_Wt(u_w)
-    return u_x, u_w, np.where(still, left, 0)
+    return u_x, u_w, np.where(still, left, 0), settled
 
 
 def _refined(item: Item, held: Held, right_x: Floats, right_w: Floats) -> tuple[Floats, Floats, bool]:
@@ -187,6 +195,15 @@ def _refined(item: Item, held: Held, right_x: Floats, right_w: Floats) -> tuple[
             break
         best, kept = error, (u_x, u_w)
     return *kept, best <= CONSISTENT * first and (best <= ACCURATE * first or update <= SETTLED * size)
+
+
+def _singular_part(held: Held, u_x: Floats, u_w: Floats) -> tuple[Floats, Floats]:
+    """The part of a solution along flat directions and dependent rows: ``unmatched`` of R u is R times it."""
+    r_x, r_w = held.rho * u_x / held.d**2, -held.delta * u_w / held.e**2
+    for _ in range(FILTERS):
+        u_x, u_w = held.apply(r_x, r_w)
+        r_x, r_w = held.rho * u_x / held.d**2, -held.delta * u_w / held.e**2
+    return u_x, u_w
 
 
 def unmatched(held: Held, r_x: Floats, r_w: Floats) -> tuple[Floats, Floats]:

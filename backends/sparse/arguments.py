@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -39,8 +40,8 @@ def checked(name: str, tensor: Tensor, at: tuple[str | int, ...]) -> Tensor:
     return tensor
 
 
-def data_of(tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], batch: int, dtype: torch.dtype) -> SparseData:
-    """Checked arguments as sparse data; vectors have ``shapes`` with one flat batch axis."""
+def data_of(tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], batch: Shape, dtype: torch.dtype) -> SparseData:
+    """Checked arguments of this joint batch as sparse data; vectors have ``shapes`` with one flat batch axis."""
     n = tensors["Q"].shape[-1]
     entries = {name: _entries(tensors[name]) for name in MATRICES if name in tensors}
     nothing = np.zeros((2, 0), dtype=np.int64)
@@ -59,15 +60,12 @@ def data_of(tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], batch: i
         if name not in tensors:
             return torch.zeros(shapes[name], dtype=dtype)
         tensor = tensors[name].to(dtype)
-        return tensor.expand(*_lead(tensor, shapes[name]), *shapes[name][1:]).reshape(shapes[name])
+        shape = shapes[name]
+        return tensor.reshape(shape) if tensor.numel() == math.prod(shape) else tensor.expand(*batch, *shape[1:]).reshape(shape)
 
     p, h, b = (vector(name) for name in ("p", "h", "b"))
     lb, ub = (vector(name) if name in tensors else None for name in ("lb", "ub"))
-    return SparseData(structure, values["Q"], p, values["G"], h, values["A"], b, lb, ub).expanded_to(batch)
-
-
-def _lead(tensor: Tensor, shape: Shape) -> Shape:
-    return tuple(tensor.shape[: tensor.dim() - len(shape) + 1])
+    return SparseData(structure, values["Q"], p, values["G"], h, values["A"], b, lb, ub).expanded_to(math.prod(batch))
 
 
 def _entries(matrix: Tensor) -> tuple[Index, Tensor]:

@@ -107,6 +107,7 @@ def _found(structure: Structure, own: dict[str, Any], options: Options, code: in
             status, ray = Status.DUAL_INFEASIBLE, proof
     accepted = status == Status.SOLVED or (status == Status.SOLVED_INACCURATE and options.accept == "inaccurate")
     point = outcome.point
+    point.w[k:][absent] = 0.0  # a row that is not there has no multiplier, small as it may be
     if not accepted:
         point = Point(*(np.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0) for part in vars(point).values()))
     slack = np.where(absent, h, item.rhs[k:] - item.times_W(point.x)[k:])

@@ -3,7 +3,8 @@
 The flags are those of ``backends.flags``. Where that one counts singular values, here the softened system of the active set is
 asked: a direction that it leaves as it is, when it should shrink everything by rho or delta (see ``active``), is flat, or a
 dependence of rows. What is asked with is a vector that no such direction with a pattern is orthogonal to. The reciprocal
-condition number is that of the equilibrated system, from a few steps of inverse iteration: a figure to within a small factor.
+condition number is that of the equilibrated system, from a few steps of inverse iteration: a figure to within a small factor. A
+small item of which these find little that is regular is looked at as dense matrices after all.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from ..data import QPSolution
 from ..flags import Conditioning, GradientFlag
+from ..flags import conditioning as exact_conditioning
 from ..options import EPS
+from . import hard
 from .active import Active, Held, factorize, unmatched
 from .data import SparseData
 from .engine import scale
@@ -28,6 +31,7 @@ from .residuals import Measure
 STRIDE = 0.6180339887498949  # its multiples less their integers have no pattern
 SEEN = 1e-5  # of the probe, in what is left of it
 STEPS = 4  # of inverse iteration
+DOUBTFUL = 1e-4  # reciprocal condition numbers up to which an item that is small enough is looked at as dense matrices
 
 
 def conditioning(data: SparseData, solution: QPSolution, own: Tensor | None = None) -> Conditioning:
@@ -36,7 +40,12 @@ def conditioning(data: SparseData, solution: QPSolution, own: Tensor | None = No
     found = [_one(data, solution, i, columns) for i in range(len(solution.x))]
     flags = torch.tensor([flag for flag, _, _ in found], dtype=torch.int64)
     rcond, margin = (torch.tensor([each[part] for each in found], dtype=torch.float64) for part in (1, 2))
-    return Conditioning(flags, rcond, margin)
+    doubtful = (rcond <= DOUBTFUL).nonzero().squeeze(1)  # not what failed, which is NaN
+    if not len(doubtful) or not hard.small(data):
+        return Conditioning(flags, rcond, margin)
+    exact = exact_conditioning(hard.dense(data, doubtful.tolist()), hard.selected(solution, doubtful), own)
+    told = (flags, exact.flags), (rcond, exact.rcond), (margin, exact.margin)
+    return Conditioning(*(whole.index_copy(0, doubtful, part) for whole, part in told))
 
 
 def _one(data: SparseData, solution: QPSolution, i: int, own: Any) -> tuple[int, float, float]:
@@ -54,12 +63,13 @@ def _one(data: SparseData, solution: QPSolution, i: int, own: Any) -> tuple[int,
         x, w = (np.modf(STRIDE * (1 + np.arange(size)))[0] - 0.5 for size in (qp.n, len(item.rhs)))
         lost_x, lost_w = unmatched(held, np.where(held.still, 0, x) / d, np.where(rows, w, 0) / e)
         seen = np.abs(lost_x * d)
-        if float((seen if own is None else seen[own]).max(initial=0)) > SEEN:
+        # Numbers that are none, from factors that overflow, are the worst of all.
+        if not float((seen if own is None else seen[own]).max(initial=0)) <= SEEN:
             flags |= int(GradientFlag.nonunique)
-        if float(np.abs(lost_w * e).max(initial=0)) > SEEN:
+        if not float(np.abs(lost_w * e).max(initial=0)) <= SEEN:
             flags |= int(GradientFlag.licq)
         rcond = 0.0 if flags & (GradientFlag.nonunique | GradientFlag.licq) else _rcond(item, held, x, w)
-        if 0 < rcond < math.sqrt(EPS[torch.float64]):
+        if rcond < math.sqrt(EPS[torch.float64]) and not flags & (GradientFlag.nonunique | GradientFlag.licq):
             flags |= int(GradientFlag.ill_conditioned)
     return flags, rcond, margin
 
@@ -89,6 +99,8 @@ def _rcond(item: Item, held: Held, x: Floats, w: Floats) -> float:
         return growth
 
     product = grown(times) * grown(back)
+    if not math.isfinite(product):
+        return 0.0
     return min(1.0, 1 / product) if product > 0 else 1.0
 
 

@@ -135,7 +135,7 @@ def solve(qp: Scaled, eps: float, gap_eps: float, max_iter: int, start: Iterate 
         _, _, dz, ds = newton.step(z)
         alpha = _step(z, s, dz, ds, 1.0)
         mu_affine = dot(s + alpha * ds, z + alpha * dz) / M
-        sigma_mu = mu_affine**3 / mu**2
+        sigma_mu = mu_affine * np.float64(mu_affine / np.float64(mu)) ** 2  # Python's numbers would raise where these overflow
         trust = min(1.0, alpha / TRUSTED) ** 2
         dx, dw, dz, ds = newton.step(z + (trust * ds * dz - sigma_mu) / s)
         alpha = _central(z, s, dz, ds, _step(z, s, dz, ds, STEP))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..cpu import derivative, machine, solve
 from ..cpu.engine import FLOPS_PER_NS, NO_NUMBERS, NOTHING, WORTH_A_THREAD, Work, addressed, attempts, run
+from ..cpu.patterned import Places
 from ..cpu.problem import SPARSE, Sizes
 from ..data import Active, QPSolution, Ray, Residuals, WarmStart
 from ..options import Options
@@ -25,7 +26,6 @@ from .symbolic import address
 from .tables import Tables, counted, tables
 
 BY_ITEM, PER_ROW = 250_000, 20  # products that take as long as an item by itself, and those that each row and variable stands for
-KEPT = 2**30  # bytes of factors that a batch keeps for its derivative; beyond, it goes item by item
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Kept:
 def find(data: SparseData, options: Options, warm: WarmStart | None) -> tuple[QPSolution, Kept] | None:
     """Solve a batch, as if all were proved; the rows of those that are not are void.
 
-    None if one by one they are faster, the structure does not suit, or the factors take too much memory.
+    None if one by one they are faster, or the structure does not suit.
     """
     if not _pays(data, options):
         return None
     at = tables(data.structure)
-    if at is None or 8 * data.batch * at.places.stored > KEPT:
+    if at is None:
         return None
     B = data.batch
     n, m, k = data.sizes
@@ -69,7 +69,7 @@ def find(data: SparseData, options: Options, warm: WarmStart | None) -> tuple[QP
     table = array("q", words + tried)
     # The steps are the same side by side or alone, and so is their rounding.
     shape = machine.alone() if B == 1 else machine.lanes()
-    run(_work("solve_sparse", at, shape, B, m, k, lower, upper), table, numbers)
+    run(_work("solve_sparse", at.places, at.products, shape, B, m, k, lower, upper), table, numbers)
     del held  # until here, what was read had to live
     active = Active(rows, at_lower, at_upper)
     none = [torch.zeros(B, size, dtype=x.dtype) for size in (n, k, m, n, n)]
@@ -92,7 +92,7 @@ def derive(data: SparseData, kept: Kept, r: Sequence[Tensor]) -> tuple[tuple[Ten
     nothing = (None, None, None)  # x, y, z: the gradients of matrices are made elsewhere
     held = addressed((data.Q, data.G, data.A, *r, *kept.factor, *nothing), words)
     words += [result.data_ptr() for result in (kept.proved, d_x, l_y, l_z, l_w, lost)] + [0, 0, 0]
-    run(_work("derivative_sparse", at, kept.shape, B, m, k, 0, 0), array("q", words), NO_NUMBERS)
+    run(_work("derivative_sparse", at.places, at.products, kept.shape, B, m, k, 0, 0), array("q", words), NO_NUMBERS)
     del held
     return (d_x.neg_(), l_y, l_z, l_w), lost
 
@@ -109,10 +109,12 @@ def _pays(data: SparseData, options: Options) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _work(program: str, at: Tables, shape: machine.Layout, batch: int, m: int, k: int, lower: int, upper: int) -> Work:
-    n = at.places.n
-    sizes = Sizes(n, m, k, lower, upper, SPARSE, shape.along, at.places)
-    passes = at.products + 10 * (at.places.stored + at.places.q + at.places.w + n + m + k)
+def _work(
+    program: str, places: Places, products: int, shape: machine.Layout, batch: int, m: int, k: int, lower: int, upper: int
+) -> Work:
+    n = places.n
+    sizes = Sizes(n, m, k, lower, upper, SPARSE, shape.along, places)
+    passes = products + 10 * (places.stored + places.q + places.w + n + m + k)
     if program.startswith("solve"):
         scratch, flops = solve.scratch_size(sizes), 20 * passes
     else:

@@ -28,7 +28,7 @@ from ..failure import SolveError
 from ..options import Options
 from ..products import summed_like
 from ..status import Status
-from . import lanes
+from . import hard, lanes
 from .active import Active, Held, linear_solve
 from .data import SparseData
 from .engine import held_of
@@ -119,7 +119,7 @@ def _found(data: SparseData, options: Options, rejected: Tensor | None, warm: Wa
         left = _unproved(whole, kept.proved, options, rejected)
         if not left:
             return whole, _Systems(data, kept, {})
-    found = find(data, options, rejected, warm, left)
+    found = hard.decided(data, options, left, find(data, options, rejected, warm, left))
     solution = _solution(data, found, options)
     solution = solution if whole is None else _merged(whole, solution, left)
     return solution, _Systems(data, kept, {i: (one.item, one.held) for i, one in zip(left, found, strict=True)})
@@ -154,33 +154,46 @@ class _Systems:
         r_x, r_y, r_z, r_bound = r
         if self.kept is None:
             u_x, u_y, u_z, u_bound = (torch.zeros_like(part) for part in r)
+            singular = []
         else:
             (u_x, u_y, u_z, u_bound), lost = lanes.derive(self.data, self.kept, r)
-            for i in lost.nonzero().squeeze(1).tolist():
-                self.items[i] = self._again(i)
-        if not self.items:
+            singular = lost.nonzero().squeeze(1).tolist()
+        left = [*(i for i, (_, held) in self.items.items() if held is not None), *singular]
+        if not left:
             return u_x, u_y, u_z, u_bound
         w = torch.cat([r_y, r_z], 1).numpy()
-        left = list(self.items)
 
         def one(place: int) -> None:
             i = left[place]
-            item, held = self.items[i]
-            if held is not None:
-                with np.errstate(all="ignore"):
-                    u = linear_solve(item, held, r_x[i].numpy(), w[i], r_bound[i].numpy())
-                for out, found in zip((u_x, u_y, u_z, u_bound), (u[0], u[1][:k], u[1][k:], u[2]), strict=True):
-                    out[i] = torch.from_numpy(found)
+            u = self._one(i, i in singular, r_x[i].numpy(), w[i], r_bound[i].numpy())
+            for out, found in zip((u_x, u_y, u_z, u_bound), (u[0], u[1][:k], u[1][k:], u[2]), strict=True):
+                out[i] = torch.from_numpy(found)
 
         in_threads(one, len(left))
         return u_x, u_y, u_z, u_bound
 
+    def _one(self, i: int, singular: bool, *r: Floats) -> tuple[Floats, Floats, Floats]:
+        """(u_x, u_w, u_bound) of one item."""
+        held = None
+        if not singular or not hard.small(self.data):
+            item, held = self.items.get(i) or self._again(i)
+            assert held is not None
+            with np.errstate(all="ignore"):
+                *u, settled = linear_solve(item, held, *r)
+            if settled or not hard.small(self.data):
+                return u[0], u[1], u[2]
+        return hard.least_norm(self.data, i, self._active(i) if held is None else held.active, *r)
+
     def _again(self, i: int) -> tuple[Item, Held]:
-        """The system of an item that the compiled programs solved, for the solution of least norm."""
+        """The system of an item that the compiled programs solved."""
+        item = finite_item(self.data, i)
+        return item, held_of(item, self._active(i))
+
+    def _active(self, i: int) -> Active:
         assert self.kept is not None
-        item, active = finite_item(self.data, i), self.kept.active
-        rows = np.concatenate([np.ones(item.structure.k, dtype=bool), active.rows[i].numpy()])
-        return item, held_of(item, Active(rows, active.lb[i].numpy(), active.ub[i].numpy()))
+        active = self.kept.active
+        rows = np.concatenate([np.ones(self.data.structure.k, dtype=bool), active.rows[i].numpy()])
+        return Active(rows, active.lb[i].numpy(), active.ub[i].numpy())
 
 
 class KKTSolve(Function):
