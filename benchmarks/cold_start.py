@@ -22,7 +22,7 @@ from benchmarks.timing import spread
 
 PROCESSES = 3
 SIZES = ((10, 20, 5), (100, 100, 20))
-PEERS = ("karush", "qpth.qp", "cvxpylayers.torch", "moreau.torch", "proxsuite.torch.qplayer")
+PEERS = ("karush", "qpth.qp", "cvxpylayers.torch", "moreau.torch", "proxsuite.torch.qplayer", "qpax")
 
 IMPORT = """
 import json, sys, time, torch
