@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -43,11 +44,15 @@ def qpth(eps: float) -> Layer:
 
 
 def qplayer(Q: Tensor, p: Tensor, G: Tensor, h: Tensor, A: Tensor, b: Tensor) -> Tensor:
-    """QPLayer of proxsuite, on all threads."""
-    from proxsuite.torch.qplayer import QPFunction
+    """QPLayer of proxsuite, on as many threads as torch has.
 
+    By itself it takes half the processors there are, and leaves OpenMP, which is torch's too, with so many for all that follows.
+    """
+    from proxsuite.torch import qplayer as library
+
+    library.os = SimpleNamespace(cpu_count=lambda: 2 * torch.get_num_threads())
     low = torch.full_like(h, -1e20)
-    x: Tensor = QPFunction(eps=1e-9, maxIter=1000, omp_parallel=True)(Q, p, A, b, G, low, h)[0]
+    x: Tensor = library.QPFunction(eps=1e-9, maxIter=1000, omp_parallel=True)(Q, p, A, b, G, low, h)[0]
     return x
 
 
@@ -103,9 +108,9 @@ class _Qpax(torch.autograd.Function):
 def _qpax() -> tuple[Any, Any, Any]:
     """x of a batch, x with what its gradients need, and the gradients: qpax 0.1.4 by its implicit backend.
 
-    The default one returns lambda times the gradient of G that it should, smooths all others at 1e-3, and on two cores waits
-    forever for itself at (50, 50, 10) x 128. With an absolute tolerance and a smoothing of 1e-10 this one is about as exact as we
-    ask others to be. XLA's own threads are off, which is faster here, and known to wedge batches otherwise.
+    The default one multiplies a part of the gradient of G by its multipliers once too often, and on two cores waits forever for
+    itself at (50, 50, 10) x 128. With an absolute tolerance and a smoothing of 1e-10, in place of 1e-5 and 1e-3, this one is about
+    as exact as others are asked to be. XLA's own threads are off, which is faster here; they are known to wedge batches.
     """
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
     import jax
