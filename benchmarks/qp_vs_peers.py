@@ -1,28 +1,48 @@
 """karush beside its peers, in one process: forward and backward with all six gradients, dense random problems, float64.
 
 Peers return no duals of one convention, so the residuals of all are those of x with the multipliers that fit it best, by least
-squares on its active rows.
+squares on its active rows. A second table says where the time of karush goes: into native code or Python and torch, and which part
+of the operations that the machine can do meanwhile are those of the method.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from benchmarks import peers
+import karush as kr
+from benchmarks import flops, peers
 from benchmarks.peers import Layer
 from benchmarks.random_qps import random_qps
+from benchmarks.timing import ratio, spread
+from karush.backends.cpu import engine
+
+
+class Case(NamedTuple):
+    """(n, m, k), and how many of them; without gradients it is called under no_grad."""
+
+    size: tuple[int, int, int]
+    batch: int
+    gradients: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.size!s:>15} x {self.batch}{'' if self.gradients else ' no_grad'}".ljust(31)
+
 
 CASES = [
-    ((5, 10, 0), 128), ((10, 20, 5), 128), ((20, 40, 5), 128), ((50, 50, 10), 128), ((100, 100, 20), 128),
-    ((10, 20, 5), 1), ((100, 100, 0), 1), ((10, 20, 5), 8192),
+    Case((5, 10, 0), 128), Case((10, 20, 5), 128), Case((20, 40, 5), 128), Case((50, 50, 10), 128), Case((100, 100, 20), 128),
+    Case((10, 20, 5), 1), Case((10, 20, 5), 1, gradients=False), Case((100, 100, 0), 1), Case((10, 20, 5), 8192),
 ]  # fmt: skip
 PATIENCE_S = 60.0  # a peer whose single call takes longer than a tenth of it is measured fewer times
 
@@ -33,15 +53,22 @@ class Times(NamedTuple):
     forward: float
     backward: float
 
+    @property
+    def total(self) -> float:
+        return self.forward + self.backward
 
-def once(layer: Layer, problem: list[Tensor], weight: Tensor) -> Times:
-    """One forward and backward pass."""
-    leaves = [tensor.detach().requires_grad_() for tensor in problem]
+
+def once(layer: Layer, problem: list[Tensor], weight: Tensor, gradients: bool = True) -> Times:
+    """One forward and backward pass; the forward pass alone without gradients."""
+    leaves = [tensor.detach().requires_grad_(gradients) for tensor in problem]
     synchronize(weight)
     start = time.perf_counter()
-    x = layer(*leaves)
+    with torch.set_grad_enabled(gradients):
+        x = layer(*leaves)
     synchronize(weight)
     middle = time.perf_counter()
+    if not gradients:
+        return Times(1e3 * (middle - start), 0.0)
     (x * weight).sum().backward()
     synchronize(weight)
     return Times(1e3 * (middle - start), 1e3 * (time.perf_counter() - middle))
@@ -72,34 +99,106 @@ def residual(problem: list[Tensor], x: Tensor) -> float:
     return worst
 
 
-def compare(size: tuple[int, int, int], batch: int, repeats: int, device: str) -> None:
+def drawn(case: Case, device: str) -> tuple[list[Tensor], Tensor]:
+    """The problems, and the gradient of the loss by x."""
+    weight = torch.randn(case.batch, case.size[0], dtype=torch.float64)
+    return random_qps(case.batch, *case.size, device), weight.to(device)
+
+
+def compare(case: Case, repeats: int, device: str) -> None:
     """Print a line per layer; repeats are interleaved, so that what else the machine does falls on all alike.
 
     Every timed call comes after one of the same layer that is not timed: a training loop does not call its peers in between, and
     what they leave in the caches is no property of the layer.
     """
-    problem = random_qps(batch, *size, device)
-    weight = torch.randn(batch, size[0], dtype=torch.float64).to(device)
+    problem, weight = drawn(case, device)
     layers = peers.installed()
     slowest = 0.0
     for layer in layers.values():
+        once(layer, problem, weight, case.gradients)
         start = time.perf_counter()
-        once(layer, problem, weight)
-        once(layer, problem, weight)
-        slowest = max(slowest, (time.perf_counter() - start) / 2)
+        once(layer, problem, weight, case.gradients)
+        slowest = max(slowest, time.perf_counter() - start)
     repeats = max(3, min(repeats, int(PATIENCE_S / slowest)))
     times: dict[str, list[Times]] = {name: [] for name in layers}
     for _ in range(repeats):
         for name, layer in layers.items():
-            once(layer, problem, weight)
-            times[name].append(once(layer, problem, weight))
+            once(layer, problem, weight, case.gradients)
+            times[name].append(once(layer, problem, weight, case.gradients))
     for name, runs in times.items():
         forward, backward = median(t.forward for t in runs), median(t.backward for t in runs)
-        ratio = median((r.forward + r.backward) / (o.forward + o.backward) for r, o in zip(runs, times["karush"], strict=True))
+        middle, low, high = spread([t.total for t in runs])
         x = layers[name](*problem).detach()
         print(
-            f"{size!s:>15} x {batch:<5}{name:<13}{forward:9.3f} {backward:9.3f} {forward + backward:9.3f} {ratio:7.2f}x "
-            f"{100 * backward / forward:7.1f} % {residual([t[:500] for t in problem], x[:500]):9.1e}",
+            f"{case}{name:<13}{forward:9.3f} "
+            + (f"{backward:9.3f} {100 * backward / forward:7.1f} %" if case.gradients else f"{'-':>9} {'-':>9}")
+            + f"{f'{middle:.3f} ({low:.3f}-{high:.3f})':>28} "
+            f"{ratio([t.total for t in runs], [t.total for t in times['karush']]):7.2f}x "
+            f"{residual([t[:500] for t in problem], x[:500]):9.1e}",
+            flush=True,
+        )
+
+
+@contextmanager
+def native() -> Iterator[list[tuple[float, int]]]:
+    """Milliseconds and threads of every call of native code, while it is open."""
+    calls: list[tuple[float, int]] = []
+    run = engine._run
+
+    def timed(work: engine._Work, *tables: Any) -> None:
+        start = time.perf_counter()
+        run(work, *tables)
+        threads = min(torch.get_num_threads(), work.blocks) if work.shared else 1
+        calls.append((1e3 * (time.perf_counter() - start), threads))
+
+    with mock.patch.object(engine, "_run", timed):
+        yield calls
+
+
+class Spent(NamedTuple):
+    """The fastest of all calls, in milliseconds: as a whole, and their native part; and its threads."""
+
+    whole: Times
+    native: Times
+    threads: int
+
+
+def spent(case: Case, problem: list[Tensor], weight: Tensor, repeats: int) -> Spent:
+    once(peers.karush, problem, weight, case.gradients)
+    steps, inside, threads = [], [], 1
+    for _ in range(repeats):
+        with native() as calls:
+            steps.append(once(peers.karush, problem, weight, case.gradients))
+        (forward, threads), *back = calls
+        inside.append(Times(forward, sum(time for time, _ in back)))
+    whole, part = (Times(min(t.forward for t in runs), min(t.backward for t in runs)) for runs in (steps, inside))
+    return Spent(whole, part, threads)
+
+
+def limits(cases: list[Case], repeats: int) -> None:
+    """Print where the time of karush goes, by itself, and how near the native part of it is to what the machine can do.
+
+    The fastest counts on both sides, the limit being measured before and after: what others do on the machine is no part of it.
+    So the limit is that of one thread times the threads in use.
+    """
+    peak, rows = flops.peak(), []
+    for case in cases:
+        problem, weight = drawn(case, "cpu")
+        iterations = float(kr.solve_qp(*problem).iterations.double().mean())
+        rows.append((case, iterations, spent(case, problem, weight, repeats)))
+    peak = max(peak, flops.peak())
+    print(f"\nkarush by itself, the fastest of {repeats}; the limit of a thread is {peak / 1e9:.0f} GFLOP/s, a product of matrices")
+    print(f"{'':<31}{'':>11}{'kFLOP':>9}{'forward':>10}{'of it':>9}{'of backw.':>11}{'':>9}{'native':>9}{'of the limit':>21}")
+    heads = ("iterations", 11), ("an item", 9), ("ms", 10), ("native", 9), ("native", 11), ("threads", 9), ("GFLOP/s", 9)
+    print(f"{'(n, m, k)':>15}   {'batch':<13}{''.join(f'{head:>{width}}' for head, width in heads)}{'native':>11}{'call':>10}")
+    for case, iterations, (whole, part, threads) in rows:
+        each = flops.forward(*case.size, iterations)
+        rate, limit = 1e3 * case.batch * each, threads * peak
+        backward = f"{100 * part.backward / whole.backward:9.0f} %" if case.gradients else f"{'-':>11}"
+        print(
+            f"{case}{iterations:11.1f}{each / 1e3:9.1f}{whole.forward:10.3f}{100 * part.forward / whole.forward:7.0f} %{backward}"
+            f"{threads:9}{rate / part.forward / 1e9:9.1f}{100 * rate / part.forward / limit:9.0f} %"
+            f"{100 * rate / whole.forward / limit:8.0f} %",
             flush=True,
         )
 
@@ -110,12 +209,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
+    warnings.filterwarnings("ignore", module="moreau")  # on which of its solvers it takes
     threads, layers = torch.get_num_threads(), len(peers.installed())
     print(f"torch {torch.__version__}, {options.device}, {threads} threads, milliseconds; {layers} layers")
-    columns = f"{'forward':>9} {'backward':>9} {'total':>9} {'':>8} {'bwd/fwd':>9} {'residual':>9}"
-    print(f"{'(n, m, k)':>15}   {'batch':<5}{'':<13}{columns}")
-    for size, batch in CASES[:3] if options.quick else CASES:
-        compare(size, batch, 3 if options.quick else options.repeats, options.device)
+    columns = f"{'forward':>9} {'backward':>9} {'bwd/fwd':>9}{'total (quartiles)':>28} {'':>8} {'residual':>9}"
+    print(f"{'(n, m, k)':>15}   {'batch':<13}{'':<13}{columns}")
+    cases = CASES[:3] if options.quick else CASES
+    for case in cases:
+        compare(case, 3 if options.quick else options.repeats, options.device)
+    if options.device == "cpu":
+        limits(cases, 3 * options.repeats)
 
 
 if __name__ == "__main__":
