@@ -2,7 +2,8 @@
 
     import        of karush where torch is imported already, and of each peer likewise
     first solve   of problems (n, m, k), 128 of them, forward and backward, where the process has solved others before: *cold* makes
-                  the code of this number of variables, *warm* finds it on the disk
+                  the code of this number of variables, *warm* finds it on the disk. *later* are calls of the same size after it, the
+                  median of a few: so much of the first is the solve itself
     memory        the most that the process held (on Linux), after importing torch, then karush, and then after the solves
 
 `python -m benchmarks.cold_start`
@@ -21,7 +22,7 @@ from typing import Any
 from benchmarks.timing import spread
 
 PROCESSES = 3
-SIZES = ((10, 20, 5), (100, 100, 20))
+SIZES = ((10, 20, 5), (37, 40, 7), (100, 100, 20))
 PEERS = ("karush", "qpth.qp", "cvxpylayers.torch", "moreau.torch", "proxsuite.torch.qplayer", "qpax")
 
 IMPORT = """
@@ -33,6 +34,7 @@ print(json.dumps({"seconds": time.perf_counter() - start}))
 
 FIRST = """
 import json, sys, time, torch
+from statistics import median
 def used():  # of this program: what getrusage tells starts with the memory of the process that started it
     line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
@@ -50,9 +52,9 @@ def solve(size, number):
     return 1e3 * (middle - start), 1e3 * (time.perf_counter() - middle)
 solve((3, 2, 1), batch)
 first = solve((n, m, k), batch)
-again = solve((n, m, k), batch)
 memory.append(used())
-print(json.dumps({"forward": first[0], "backward": first[1], "again": sum(again), "memory": memory}))
+later = [median(part) for part in zip(*(solve((n, m, k), batch) for _ in range(5)))]
+print(json.dumps({"forward": first[0], "backward": first[1], "later": later[0], "later back": later[1], "memory": memory}))
 """
 
 
@@ -81,7 +83,7 @@ def imports() -> None:
 
 def solves(batch: int) -> None:
     print(f"\nthe first solve of a size, batch {batch}, milliseconds (quartiles) of {PROCESSES} processes; memory in MiB")
-    heads = f"{'forward':>20}{'backward':>20}{'the second, both':>20}{'torch':>8}{'+ karush':>9}{'at most':>9}"
+    heads = f"{'forward':>21}{'later':>17}{'backward':>21}{'later':>17}{'torch':>8}{'+ karush':>9}{'at most':>9}"
     print(f"  {'(n, m, k)':<16}{'code':<6}{heads}")
     for size in SIZES:
         with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +94,8 @@ def solves(batch: int) -> None:
                 cold.append(fresh(FIRST, *size, batch, cache=own))
             warm = [fresh(FIRST, *size, batch, cache=os.path.join(folder, "0")) for _ in range(PROCESSES)]
         for kind, runs in (("cold", cold), ("warm", warm)):
-            columns = "".join(f"{told([run[part] for run in runs], 1):>20}" for part in ("forward", "backward", "again"))
+            widths = {"forward": 21, "later": 17, "backward": 21, "later back": 17}
+            columns = "".join(f"{told([run[part] for run in runs], 1):>{width}}" for part, width in widths.items())
             memory = [max(run["memory"][i] for run in runs) for i in range(3)]
             print(f"  {size!s:<16}{kind:<6}{columns}{memory[0]:8.0f}{memory[1]:9.0f}{memory[2]:9.0f}", flush=True)
 
