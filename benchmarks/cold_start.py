@@ -2,9 +2,9 @@
 
     import        of karush where torch is imported already, and of each peer likewise
     first solve   of problems (n, m, k), 128 of them, forward and backward, where the process has solved others before: *cold* makes
-                  the code of this number of variables, *warm* finds it on the disk. *later* are calls of the same size after it, the
-                  median of a few: so much of the first is the solve itself
-    memory        the most that the process held (on Linux), after importing torch, then karush, and then after the solves
+                  the code of this number of variables, *warm* finds it on the disk. *later* is the median of a few calls of the
+                  same size after it: so much of the first is the solve itself
+    memory        the most that the process held (on Linux), after importing torch, then karush, and then after the first solve
 
 `python -m benchmarks.cold_start`
 """
@@ -19,7 +19,7 @@ import sys
 import tempfile
 from typing import Any
 
-from benchmarks.timing import spread
+from benchmarks.timing import shown
 
 PROCESSES = 3
 SIZES = ((10, 20, 5), (37, 40, 7), (100, 100, 20))
@@ -35,9 +35,7 @@ print(json.dumps({"seconds": time.perf_counter() - start}))
 FIRST = """
 import json, sys, time, torch
 from statistics import median
-def used():  # of this program: what getrusage tells starts with the memory of the process that started it
-    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+from benchmarks.timing import most_memory as used
 memory = [used()]
 import karush as kr
 from benchmarks.random_qps import random_qps
@@ -66,11 +64,6 @@ def fresh(program: str, *arguments: object, cache: str | None = None) -> Any:
     return json.loads(found.stdout.splitlines()[-1])
 
 
-def told(values: list[float], digits: int = 0) -> str:
-    middle, low, high = spread(values)
-    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
-
-
 def imports() -> None:
     print(f"\nimport where torch is imported already, milliseconds (quartiles) of {PROCESSES} processes")
     for name in PEERS:
@@ -78,7 +71,7 @@ def imports() -> None:
             print(f"  {name:<26}not installed")
             continue
         fresh(IMPORT, name)  # the files are in the memory of the system from here on
-        print(f"  {name:<26}{told([1e3 * fresh(IMPORT, name)['seconds'] for _ in range(PROCESSES)]):>20}", flush=True)
+        print(f"  {name:<26}{shown([1e3 * fresh(IMPORT, name)['seconds'] for _ in range(PROCESSES)], 0):>20}", flush=True)
 
 
 def solves(batch: int) -> None:
@@ -95,7 +88,7 @@ def solves(batch: int) -> None:
             warm = [fresh(FIRST, *size, batch, cache=os.path.join(folder, "0")) for _ in range(PROCESSES)]
         for kind, runs in (("cold", cold), ("warm", warm)):
             widths = {"forward": 21, "later": 17, "backward": 21, "later back": 17}
-            columns = "".join(f"{told([run[part] for run in runs], 1):>{width}}" for part, width in widths.items())
+            columns = "".join(f"{shown([run[part] for run in runs], 1):>{width}}" for part, width in widths.items())
             memory = [max(run["memory"][i] for run in runs) for i in range(3)]
             print(f"  {size!s:<16}{kind:<6}{columns}{memory[0]:8.0f}{memory[1]:9.0f}{memory[2]:9.0f}", flush=True)
 

@@ -22,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.models import MODELS
+from benchmarks.timing import shown
 from karush.backends.cpu import engine, machine
 from karush.backends.plan import plan_of
 from karush.backends.sparse import choose
@@ -113,16 +114,18 @@ def main(repeats: int) -> None:
                         forget()
                         found[name][other].append(milliseconds(run))
     for stage, title in enumerate(("until the layer is ready", "until its first answer")):
-        print(f"\n{title}, one item, median of {repeats}: milliseconds, and how many times faster karush is, kernels warm")
-        shown = [who for who in several if stage or who != "cold"]
-        print(f"{'':<14}{''.join(f'{who:>14}' + (9 * ' ' if who not in OURS else '') for who in shown)}")
+        print(
+            f"\n{title}, one item, median (quartiles) of {repeats}: milliseconds, and how many times faster karush is, kernels warm"
+        )
+        listed = [who for who in several if stage or who != "cold"]
+        print(f"{'':<14}{''.join(f'{who:>26}' + (9 * ' ' if who not in OURS else '') for who in listed)}")
         for name, times in found.items():
-            print(f"{name:<14}{''.join(_column(who, stage, times) for who in shown)}")
+            print(f"{name:<14}{''.join(_column(who, stage, times) for who in listed)}")
 
 
 def _column(who: str, stage: int, times: dict[str, list[tuple[float, float]]]) -> str:
     own = [run[stage] for run in times[who]]
-    written = f"{median(own):14.2f}"
+    written = f"{shown(own):>26}"
     if who in OURS:
         return written
     return written + f"{median(peer / run[stage] for peer, run in zip(own, times['warm'], strict=True)):8.2f}x"

@@ -25,10 +25,9 @@ another plan applies, and another count.
 
 from __future__ import annotations
 
-import time
-
 import torch
 
+from benchmarks.timing import now
 from karush.backends.engine import FROM_NOTHING, REFINEMENTS
 from karush.backends.equilibrate import PASSES
 
@@ -57,8 +56,8 @@ def peak() -> float:
     out = torch.empty_like(A)
     seconds = []
     for _ in range(REPEATS):
-        start = time.perf_counter()
+        start = now()
         torch.mm(A, B, out=out)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(now() - start)
     torch.set_num_threads(before)
     return 2 * LARGE**3 / min(seconds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from statistics import median
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from scipy import sparse
 
 import karush as kr
 from benchmarks.random_qps import random_qps
+from benchmarks.timing import now, shown, told
 from karush.canon.canonicalize import REMEMBERED
 
 N, M = 100, 200
@@ -56,23 +56,23 @@ def anew(problem: kr.Problem) -> kr.Layer:
     return kr.compile(problem)
 
 
-def milliseconds(run: Callable[[], object], repeats: int) -> float:
+def milliseconds(run: Callable[[], object], repeats: int) -> list[float]:
     times = []
     for _ in range(repeats):
         start = time.process_time()  # one thread does it all, and the neighbours do not count
         run()
         times.append(time.process_time() - start)
-    return 1e3 * median(times)
+    return [1e3 * one for one in times]
 
 
 def compiling(repeats: int) -> None:
-    print(f"\n{N} variables and {M} constraints, median of {repeats}: milliseconds to build and to compile")
+    print(f"\n{N} variables and {M} constraints, median (quartiles) of {repeats}: milliseconds to build and to compile")
     print("and 5,000 variables, 10,000 sparse rows")
     for build in (parametric, constant, scalar_rows, sparse_rows):
         problem = build()
         kr.compile(problem)
         built, compiled = milliseconds(build, repeats), milliseconds(partial(anew, problem), repeats)
-        print(f"  {build.__name__:<12} {built:8.2f} {compiled:8.2f}")
+        print(f"  {build.__name__:<12} {shown(built):>24}{shown(compiled):>24}")
 
 
 def calling(repeats: int) -> None:
@@ -82,19 +82,18 @@ def calling(repeats: int) -> None:
     G, h = kr.Parameter((m, n), name="G"), kr.Parameter(m, name="h")
     A, b = kr.Parameter((k, n), name="A"), kr.Parameter(k, name="b")
     layer = kr.compile(kr.Problem(kr.Minimize(0.5 * kr.quad_form(x, P) + q @ x), [G @ x <= h, A @ x == b]))
-    print(f"\ncall, (n, m, k) = {(n, m, k)}, median of {repeats}: layer and solve_qp in milliseconds, and their ratio")
+    print(f"\ncall, (n, m, k) = {(n, m, k)}, median (quartiles) of {repeats}: layer and solve_qp in milliseconds, their ratio,")
+    print("and how far apart their x are, over its largest entry")
     for batch in (1, 128):
         for gradients in (False, True):
             tensors = [tensor.requires_grad_(gradients) for tensor in random_qps(batch, n, m, k)]
             inputs = dict(zip(("P", "q", "G", "h", "A", "b"), tensors, strict=True))
-            pairs = []
-            for _ in range(repeats):
-                through = _once(partial(_variable, layer, x, inputs), gradients)
-                direct = _once(partial(_direct, tensors), gradients)
-                pairs.append((through, direct))
-            ours, bare, ratio = (median(column) for column in zip(*((a, b, a / b) for a, b in pairs), strict=True))
+            through, direct = partial(_variable, layer, x, inputs), partial(_direct, tensors)
+            pairs = [(_once(through, gradients), _once(direct, gradients)) for _ in range(repeats)]
+            ours, bare, ratios = map(list, zip(*((a, b, a / b) for a, b in pairs), strict=True))
+            apart = float((through() - direct()).detach().abs().max() / direct().detach().abs().max())
             kind = "with gradients" if gradients else "forward only"
-            print(f"  batch {batch:<4} {kind:<15} {ours:8.2f} {bare:8.2f} {ratio:6.2f}", flush=True)
+            print(f"  batch {batch:<4} {kind:<15}{shown(ours):>20}{shown(bare):>20}{shown(ratios):>20}{apart:9.0e}", flush=True)
 
 
 def _variable(layer: kr.Layer, x: kr.Variable, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -107,15 +106,15 @@ def _direct(tensors: list[torch.Tensor]) -> torch.Tensor:
 
 
 def _once(solve: Callable[[], torch.Tensor], gradients: bool) -> float:
-    start = time.perf_counter()
+    start = now()
     value = solve()
     if gradients:
         value.sum().backward()
-    return 1e3 * (time.perf_counter() - start)
+    return 1e3 * (now() - start)
 
 
 def main(repeats: int) -> None:
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(f"torch {torch.__version__}, {told()}")
     compiling(repeats)
     calling(repeats)
 

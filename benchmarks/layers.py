@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.timing import Outputs, interleaved, ratio, spread, step
+from benchmarks.timing import Outputs, interleaved, ratio, spread, step, told
 from karush.compat.cvxpylayers import CvxpyLayer
 
 BATCHES = (1, 128)
@@ -85,7 +85,7 @@ def main(repeats: int = 15) -> None:
     from benchmarks.cvxpy_models import STATEMENTS, values
 
     warnings.filterwarnings("ignore")  # of peers, on which of their solvers they take, and on deprecated arguments
-    print(f"\nthrough the language, forward and backward: milliseconds (quartiles), {torch.get_num_threads()} threads")
+    print(f"\nthrough the language, forward and backward: milliseconds (quartiles), {told()}")
     heads = f"{'karush':>24} {'error':>8}"
     print(f"{'':<14}{'batch':>6}{heads}" + "".join(f"{name:>22} {'':>8}{'error':>9}" for name in ("cvxpylayers", "with Moreau")))
     for name, state in STATEMENTS.items():

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import karush as kr
 from benchmarks.random_qps import random_qps
-from benchmarks.timing import interleaved, ratio, spread, step
+from benchmarks.timing import interleaved, ratio, spread, step, told
 
 SIZES = ((10, 20, 5), (50, 50, 10))
 PATIENCE_S = 5.0
@@ -51,7 +51,7 @@ def _told(name: str, error: Exception) -> None:
 
 
 def main(repeats: int = 201) -> None:
-    print(f"\na layer beside solve_qp, microseconds (quartiles), {torch.get_num_threads()} threads")
+    print(f"\na layer beside solve_qp, microseconds (quartiles), {told()}")
     print(f"  {'(n, m, k)':<14}{'batch':>6}  {'':<18}{'':<24}{'time':>24}{'over solve_qp':>15}")
     for size in SIZES:
         for batch in (1, 128):

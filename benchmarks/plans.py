@@ -6,15 +6,14 @@ is switched off by its own question. The last columns are the largest difference
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from statistics import median
 from unittest import mock
 
 import torch
 from torch import Tensor
 
 import karush as kr
+from benchmarks.timing import now, ratio, shown, told
 from karush.backends import shared
 from karush.backends.cpu import engine
 
@@ -42,15 +41,15 @@ def problems(plan: str, n: int, k: int, batch: int) -> Callable[[Tensor], Tensor
 def once(solve: Callable[[Tensor], Tensor], p: Tensor) -> tuple[float, Tensor, Tensor]:
     """Milliseconds forward and backward, x, and a gradient by p."""
     leaf = p.clone().requires_grad_()
-    start = time.perf_counter()
+    start = now()
     x = solve(leaf)
     (grad,) = torch.autograd.grad(x, leaf, torch.linspace(-1, 1, x.shape[1], dtype=F).expand_as(x))
-    return 1e3 * (time.perf_counter() - start), x.detach(), grad
+    return 1e3 * (now() - start), x.detach(), grad
 
 
 def main(repeats: int = 7) -> None:
-    print(f"\nmilliseconds forward and backward, medians of {repeats}, {torch.get_num_threads()} threads")
-    print(f"{'plan':<8}{'(n, k) x batch':>20}{'with':>10}{'without':>10}{'':>9}{'x':>10}{'gradient':>10}")
+    print(f"\nmilliseconds forward and backward, medians (quartiles) of {repeats}, {told()}")
+    print(f"{'plan':<8}{'(n, k) x batch':>20}{'with':>26}{'without':>26}{'':>9}{'x':>10}{'gradient':>10}")
     for plan, n, k, batch in CASES:
         solve, p = problems(plan, n, k, batch), torch.randn(batch, n, dtype=F, generator=torch.Generator().manual_seed(1))
         where, question = QUESTIONS[plan]
@@ -65,10 +64,11 @@ def main(repeats: int = 7) -> None:
                         spent, *found[asked] = once(solve, p)  # type: ignore[assignment]  # two tensors
                 if turn:
                     times[asked].append(spent)
-        ours, general = median(times[True]), median(times[False])
+        ours, general = (shown(times[asked]) for asked in (True, False))
+        more = ratio(times[False], times[True])
         off = [float((one - other).abs().max()) for one, other in zip(found[True], found[False], strict=True)]
         size = f"({n}, {k}) x {batch}"
-        print(f"{plan:<8}{size:>20}{ours:10.2f}{general:10.2f}{general / ours:8.1f}x{off[0]:10.0e}{off[1]:10.0e}", flush=True)
+        print(f"{plan:<8}{size:>20}{ours:>26}{general:>26}{more:8.1f}x{off[0]:10.0e}{off[1]:10.0e}", flush=True)
 
 
 if __name__ == "__main__":

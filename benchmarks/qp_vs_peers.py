@@ -25,7 +25,7 @@ import karush as kr
 from benchmarks import flops, peers
 from benchmarks.peers import Layer
 from benchmarks.random_qps import random_qps
-from benchmarks.timing import ratio, spread
+from benchmarks.timing import now, ratio, spread, told
 from karush.backends.cpu import engine
 
 
@@ -61,17 +61,18 @@ class Times(NamedTuple):
 def once(layer: Layer, problem: list[Tensor], weight: Tensor, gradients: bool = True) -> Times:
     """One forward and backward pass; the forward pass alone without gradients."""
     leaves = [tensor.detach().requires_grad_(gradients) for tensor in problem]
+    clock = time.perf_counter if weight.is_cuda else now
     synchronize(weight)
-    start = time.perf_counter()
+    start = clock()
     with torch.set_grad_enabled(gradients):
         x = layer(*leaves)
     synchronize(weight)
-    middle = time.perf_counter()
+    middle = clock()
     if not gradients:
         return Times(1e3 * (middle - start), 0.0)
     (x * weight).sum().backward()
     synchronize(weight)
-    return Times(1e3 * (middle - start), 1e3 * (time.perf_counter() - middle))
+    return Times(1e3 * (middle - start), 1e3 * (clock() - middle))
 
 
 def synchronize(tensor: Tensor) -> None:
@@ -146,10 +147,10 @@ def native() -> Iterator[list[tuple[float, int]]]:
     run = engine._run
 
     def timed(work: engine._Work, *tables: Any) -> None:
-        start = time.perf_counter()
+        start = now()
         run(work, *tables)
-        threads = min(torch.get_num_threads(), work.blocks) if work.shared else 1
-        calls.append((1e3 * (time.perf_counter() - start), threads))
+        spent = 1e3 * (now() - start)
+        calls.append((spent, min(torch.get_num_threads(), work.blocks) if work.shared else 1))
 
     with mock.patch.object(engine, "_run", timed):
         yield calls
@@ -170,7 +171,7 @@ def spent(case: Case, problem: list[Tensor], weight: Tensor, repeats: int) -> Sp
         with native() as calls:
             steps.append(once(peers.karush, problem, weight, case.gradients))
         (forward, threads), *back = calls
-        inside.append(Times(forward, sum(time for time, _ in back)))
+        inside.append(Times(forward, sum(milliseconds for milliseconds, _ in back)))
     whole, part = (Times(min(t.forward for t in runs), min(t.backward for t in runs)) for runs in (steps, inside))
     return Spent(whole, part, threads)
 
@@ -210,8 +211,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", module="moreau")  # on which of its solvers it takes
-    threads, layers = torch.get_num_threads(), len(peers.installed())
-    print(f"torch {torch.__version__}, {options.device}, {threads} threads, milliseconds; {layers} layers")
+    print(f"torch {torch.__version__}, {options.device}, milliseconds, {told()}; {len(peers.installed())} layers")
     columns = f"{'forward':>9} {'backward':>9} {'bwd/fwd':>9}{'total (quartiles)':>28} {'':>8} {'residual':>9}"
     print(f"{'(n, m, k)':>15}   {'batch':<13}{'':<13}{columns}")
     cases = CASES[:3] if options.quick else CASES

@@ -35,7 +35,7 @@ from torch import Tensor
 import karush as kr
 from benchmarks import peers
 from benchmarks.qp_vs_peers import residual
-from benchmarks.timing import Outputs, interleaved, ratio, spread, step
+from benchmarks.timing import Outputs, interleaved, ratio, spread, step, told
 from examples import sudoku
 
 cp: Any = cvxpy  # its atoms carry no types
@@ -249,7 +249,7 @@ def main(repeats: int = 15) -> None:
         print(f"no data at {folder}: KARUSH_DATA names the folder")
         return
     warnings.filterwarnings("ignore")  # of peers, on which of their solvers they take
-    print(f"\nreal models, forward and backward, milliseconds, {torch.get_num_threads()} threads")
+    print(f"\nreal models, forward and backward, milliseconds, {told()}")
     for name, make in MODELS.items():
         compare(name, make(folder), repeats)
 

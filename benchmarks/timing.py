@@ -1,9 +1,10 @@
-"""Interleaved measurement: contestants take turns, so that whatever else the machine does falls on all alike."""
+"""Interleaved measurement: contestants take turns, so that whatever else the machine does falls on all alike. And memory."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
 
@@ -12,6 +13,17 @@ from torch import Tensor
 
 MANY = 5  # times the patience: then the first call has to do
 Outputs = Tensor | tuple[Tensor, ...]
+
+
+def now() -> float:
+    """Seconds: by one thread those of the processor, which pass on an idle machine and leave the neighbours out on a shared one."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
+def told() -> str:
+    """What ``now`` tells, for the head of a table."""
+    threads = torch.get_num_threads()
+    return "one thread, processor time" if threads == 1 else f"{threads} threads"
 
 
 class Step(NamedTuple):
@@ -27,13 +39,13 @@ class Step(NamedTuple):
 
 def step(call: Callable[[], Outputs], gradients: bool = True) -> Step:
     """One forward pass, and one backward of the sum of all outputs."""
-    start = time.perf_counter()
+    start = now()
     found = call()
-    middle = time.perf_counter()
+    middle = now()
     if gradients:
         several = found if isinstance(found, tuple) else (found,)
         torch.stack([part.sum() for part in several]).sum().backward()
-    return Step(1e3 * (middle - start), 1e3 * (time.perf_counter() - middle) if gradients else 0.0)
+    return Step(1e3 * (middle - start), 1e3 * (now() - middle) if gradients else 0.0)
 
 
 def interleaved(
@@ -68,6 +80,18 @@ def spread(values: list[float]) -> tuple[float, float, float]:
     return middle, low, high
 
 
+def shown(values: list[float], digits: int = 2) -> str:
+    """Median and quartiles, as tables have them."""
+    middle, low, high = spread(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
 def ratio(others: list[float], own: list[float]) -> float:
     """How many times longer the others take: the median over rounds that both went."""
     return median(other / mine for other, mine in zip(others, own, strict=False))
+
+
+def most_memory() -> float:
+    """The most MiB that this program held, on Linux; what getrusage tells begins with the memory of the process that started it."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
