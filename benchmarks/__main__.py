@@ -4,6 +4,7 @@ import sys
 
 from benchmarks import (
     archive,
+    batches,
     cold_start,
     first_call,
     killers,
@@ -20,6 +21,7 @@ from benchmarks import (
 
 EVERY = {
     "qp_vs_peers": qp_vs_peers.main,
+    "batches": batches.main,
     "real": real.main,
     "layers": layers.main,
     "killers": killers.main,
