@@ -44,7 +44,7 @@ CASES = [
     Case((5, 10, 0), 128), Case((10, 20, 5), 128), Case((20, 40, 5), 128), Case((50, 50, 10), 128), Case((100, 100, 20), 128),
     Case((10, 20, 5), 1), Case((10, 20, 5), 1, gradients=False), Case((100, 100, 0), 1), Case((10, 20, 5), 8192),
 ]  # fmt: skip
-PATIENCE_S = 60.0  # a peer whose single call takes longer than a tenth of it is measured fewer times
+PATIENCE_S, LONG_S = 20.0, 0.1  # of the timed calls of a peer together, and of one
 
 
 class Times(NamedTuple):
@@ -110,21 +110,22 @@ def compare(case: Case, repeats: int, device: str) -> None:
     """Print a line per layer; repeats are interleaved, so that what else the machine does falls on all alike.
 
     Every timed call comes after one of the same layer that is not timed: a training loop does not call its peers in between, and
-    what they leave in the caches is no property of the layer.
+    what they leave in the caches is no property of the layer. Of calls that take ``LONG_S`` it is no part either, and they go fewer
+    rounds, down to three.
     """
     problem, weight = drawn(case, device)
     layers = peers.installed()
-    slowest = 0.0
-    for layer in layers.values():
-        once(layer, problem, weight, case.gradients)
-        start = time.perf_counter()
-        once(layer, problem, weight, case.gradients)
-        slowest = max(slowest, time.perf_counter() - start)
-    repeats = max(3, min(repeats, int(PATIENCE_S / slowest)))
+    seconds: dict[str, float] = {}
+    for name, layer in layers.items():
+        for _ in range(2):
+            seconds[name] = once(layer, problem, weight, case.gradients).total / 1e3
     times: dict[str, list[Times]] = {name: [] for name in layers}
-    for _ in range(repeats):
+    for turn in range(repeats):
         for name, layer in layers.items():
-            once(layer, problem, weight, case.gradients)
+            if turn >= max(3, PATIENCE_S / seconds[name]):
+                continue
+            if seconds[name] < LONG_S:
+                once(layer, problem, weight, case.gradients)
             times[name].append(once(layer, problem, weight, case.gradients))
     for name, runs in times.items():
         forward, backward = median(t.forward for t in runs), median(t.backward for t in runs)
@@ -133,7 +134,7 @@ def compare(case: Case, repeats: int, device: str) -> None:
         print(
             f"{case}{name:<13}{forward:9.3f} "
             + (f"{backward:9.3f} {100 * backward / forward:7.1f} %" if case.gradients else f"{'-':>9} {'-':>9}")
-            + f"{f'{middle:.3f} ({low:.3f}-{high:.3f})':>28} "
+            + f"{f'{middle:.3f} ({low:.3f}-{high:.3f})':>34} "
             f"{ratio([t.total for t in runs], [t.total for t in times['karush']]):7.2f}x "
             f"{residual([t[:500] for t in problem], x[:500]):9.1e}",
             flush=True,
@@ -212,7 +213,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore", module="moreau")  # on which of its solvers it takes
     print(f"torch {torch.__version__}, {options.device}, milliseconds, {told()}; {len(peers.installed())} layers")
-    columns = f"{'forward':>9} {'backward':>9} {'bwd/fwd':>9}{'total (quartiles)':>28} {'':>8} {'residual':>9}"
+    columns = f"{'forward':>9} {'backward':>9} {'bwd/fwd':>9}{'total (quartiles)':>34} {'':>8} {'residual':>9}"
     print(f"{'(n, m, k)':>15}   {'batch':<13}{'':<13}{columns}")
     cases = CASES[:3] if options.quick else CASES
     for case in cases:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -92,6 +93,8 @@ def ratio(others: list[float], own: list[float]) -> float:
 
 
 def most_memory() -> float:
-    """The most MiB that this program held, on Linux; what getrusage tells begins with the memory of the process that started it."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+    """The most MiB that this program held, NaN but on Linux; getrusage begins with the memory of the process that started it."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return math.nan
+    return int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
