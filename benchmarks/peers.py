@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
@@ -130,15 +131,26 @@ def qpax(Q: Tensor, p: Tensor, G: Tensor, h: Tensor, A: Tensor, b: Tensor) -> Te
     return x
 
 
+PACKAGES: dict[str, Callable[[], dict[str, Layer]]] = {
+    "qpth": lambda: {"qpth 1e-12": qpth(1e-12), "qpth 1e-8": qpth(1e-8)},
+    "proxsuite": lambda: {"QPLayer": qplayer},
+    "moreau": lambda: {"Moreau": moreau},
+    "qpax": lambda: {"qpax": qpax},
+}
+
+
+@lru_cache
+def _absent(package: str) -> None:
+    """Say so once."""
+    print(f"{package} is not installed, and left out", file=sys.stderr)
+
+
 def installed() -> dict[str, Layer]:
     """All layers that can be run here, ours first."""
     layers: dict[str, Layer] = {"karush": karush, "karush torch": karush_torch}
-    if importlib.util.find_spec("qpth"):
-        layers |= {"qpth 1e-12": qpth(1e-12), "qpth 1e-8": qpth(1e-8)}
-    if importlib.util.find_spec("proxsuite"):
-        layers["QPLayer"] = qplayer
-    if importlib.util.find_spec("moreau"):
-        layers["Moreau"] = moreau
-    if importlib.util.find_spec("qpax"):
-        layers["qpax"] = qpax
+    for package, make in PACKAGES.items():
+        if importlib.util.find_spec(package):
+            layers |= make()
+        else:
+            _absent(package)
     return layers
