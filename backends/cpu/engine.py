@@ -31,9 +31,10 @@ from .outcome import FACTOR, OUTCOME, Held, Outcome, Places, Rest, places
 # Variables from which W problems side by side are slower than one after the other. Below, it takes W n / LARGE of them to pay.
 LARGE = 56
 LARGEST = 1000  # beyond, the blocked factorizations of torch's libraries win
-# Nanoseconds of work below which handing over to another thread costs more than it brings.
-WORTH_A_THREAD = 200_000
-FLOPS_PER_NS = 8.0
+# Nanoseconds of work below which handing over to another thread costs more than it brings. It takes 50 µs, and twice as much where
+# idle threads of another library spin on the core: of 240 µs nothing was gained.
+WORTH_A_THREAD = 400_000
+FLOPS_PER_NS = 50.0
 F = torch.float64
 PACKED = 2048  # doubles up to which one problem's results lie together: whoever keeps one of them keeps all
 RESULTS = solve.LEFT + 1 + 2 * len(solve.TENSORS)  # where their addresses begin
