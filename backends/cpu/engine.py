@@ -285,7 +285,13 @@ def _read(tensors: Sequence[Tensor | None], B: int, table: array[int], first: in
                 tensor, table[at + 1] = tensor[:1], 0
             tensor = tensor.contiguous()
             copies.append(tensor)
-        table[at] = tensor.data_ptr()
+        try:
+            table[at] = tensor.data_ptr()
+        except (
+            RuntimeError
+        ):  # what escaped from a transform of torch.func is a wrapper without memory; what is computed of it is not
+            copies.append(tensor.clone())
+            table[at] = copies[-1].data_ptr()
     return copies
 
 

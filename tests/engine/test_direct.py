@@ -213,3 +213,21 @@ def test_transforms_and_dual_numbers_after_a_plain_call() -> None:
     with torch.autograd.forward_ad.dual_level():
         pushed = torch.autograd.forward_ad.unpack_dual(x(torch.autograd.forward_ad.make_dual(given["p"], torch.ones(4, dtype=F))))
     torch.testing.assert_close(pushed.tangent, jacobian.sum(1), rtol=1e-9, atol=1e-9)
+
+
+def test_tensors_that_escaped_from_a_transform() -> None:
+    given, escaped = single(), []
+
+    def told(p: Tensor) -> Tensor:
+        escaped.append(p)
+        return p.sum()
+
+    torch.func.grad(told)(given["p"])
+    expected = kr.solve_qp(**given).x
+    Q = given["Q"].clone().requires_grad_()
+    solution = kr.solve_qp(**given | {"p": escaped[0], "Q": Q})
+    assert torch.equal(solution.x, expected)
+    solution.x.sum().backward()
+    assert Q.grad is not None
+    with torch.no_grad():
+        assert torch.equal(kr.solve_qp(**given | {"p": escaped[0]}).x, expected)
