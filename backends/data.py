@@ -123,7 +123,8 @@ class Frame(NamedTuple):
     """What tensors say of a batch of problems by their shapes: ``batch`` are its dimensions, B their product.
 
     ``own``: for Q, p, G, h, A, b, lb, ub, whether each item has its own. A shared tensor, or that of a single problem, has none.
-    ``plain``: tensors that are not shared have just the batch axes of ``batch``; those that are have one, of size 1.
+    ``plain``: tensors that are not shared have just the batch axes of ``batch``; those that are have one, of size 1. Otherwise
+    ``axes`` are the batch axes that each of the eight has.
     """
 
     n: int
@@ -135,6 +136,7 @@ class Frame(NamedTuple):
     B: int
     own: tuple[bool, ...]
     plain: bool
+    axes: tuple[Shape, ...] = ()
 
     @property
     def sizes(self) -> tuple[int, int, int]:

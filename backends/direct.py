@@ -62,7 +62,7 @@ class Direct(Function):
             flat[2:6] = (point[0].new_zeros(shape) if t is None else t for t, shape in zip(flat[2:6], shapes[2:6], strict=True))
             point = [part.reshape(frame.B, -1) for part in point]
             grads = tuple([None if g is None else g.reshape(frame.B, -1) for g in grads])
-            frame = frame._replace(batch=(frame.B,), plain=False)
+            frame = frame._replace(batch=(frame.B,), plain=False, axes=())
         else:
             flat = tensors
         rest = Rest(outcome, factor, ctx.places, frame)
@@ -71,5 +71,6 @@ class Direct(Function):
         else:
             found = compiled.backward(frame, options, flat, point, rest, grads[:5], needs)
         if not frame.plain:
-            found = tuple([None if g is None else g.reshape(t.shape) for g, t in zip(found, tensors, strict=True)])
+            pairs = zip(found, tensors, strict=True)
+            found = tuple([g if g is None or g.shape == t.shape else g.reshape(t.shape) for g, t in pairs])
         return None, None, *found

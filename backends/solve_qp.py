@@ -260,7 +260,8 @@ def _frame(given: Mapping[str, _Given], batches: Mapping[str, Shape], batch: Sha
     n, m, k = given["Q"].shape[-1], *(given[name].shape[-2] if name in given else 0 for name in ("G", "A"))
     usual = {name: batch if B == 1 or each else (1,) for name, each in zip(names, own, strict=True)}
     plain = all(usual[name] == own_batch for name, own_batch in batches.items())
-    return Frame(n, m, k, "lb" in given, "ub" in given, batch, B, own, plain)
+    axes = () if plain else tuple([batches.get(name, batch) for name in names])
+    return Frame(n, m, k, "lb" in given, "ub" in given, batch, B, own, plain, axes)
 
 
 class _Given(NamedTuple):

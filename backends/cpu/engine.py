@@ -227,10 +227,13 @@ def _derive(frame: Frame, invariant: bool, dual: bool, needs: tuple[bool, ...]) 
         words += 0, stride
     words += [0] * (derivative.WORDS - len(words) + -(-B // 8))  # behind all else, a byte for each item that is lost
     work = _work("derivative_diagonal" if dual else "derivative", shape, B, n, m, k)
-    vectors = [like((*frame.batch, size)) for size in (n, k, m)]
-    matrices = [like((*frame.batch, height, n)) if need else None for height, need in zip(heights, needs, strict=False)]
+    # Of a single problem, what is found is what is wanted: gradients have the axes of their tensors.
+    axes = frame.axes if B == 1 and frame.axes else (frame.batch,) * len(frame.own)
+    vectors = [like((*axes[i], size)) for i, size in ((1, n), (5, k), (3, m))]
+    each = zip((0, 2, 4), heights, needs, strict=False)
+    matrices = [like((*axes[i], height, n)) if need else None for i, height, need in each]
     small = 8 * B * n * max(heights) < buffers.LARGE  # what ``buffers`` would find at every call
-    likes = *vectors, vectors[0] if needs[3] else None, *matrices
+    likes = *vectors, like((*frame.batch, n)) if needs[3] else None, *matrices
     return _Derive(work, array("q", words), likes, torch.empty_like if small else buffers.empty)
 
 

@@ -74,6 +74,10 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "without inequalities": lambda: {name: arguments(3)[name] for name in ("Q", "p", "A", "b")},
     "without equalities": lambda: {name: single()[name] for name in ("Q", "p", "G", "h")},
     "bounds": lambda: {name: single()[name] for name in ("Q", "p")} | BOUNDS,
+    "bounds that a batch of one shares": lambda: {name: arguments()[name] for name in ("Q", "p")} | BOUNDS,
+    "one variable": lambda: {name: tensor for name, tensor in arguments(1, 1, 2, 0).items() if name not in "Ab"} | {
+        "Q": torch.ones(1, 1, dtype=F), "ub": torch.zeros(1, dtype=F),
+    },
     "a lower bound for a batch": lambda: {name: arguments(3)[name] for name in ("Q", "p")} | {"lb": BOUNDS["lb"]},
     "an upper bound in two dimensions": lambda: {
         "Q": single()["Q"], "p": arguments(6)["p"].reshape(2, 3, 4), "ub": BOUNDS["ub"],
