@@ -225,7 +225,7 @@ def _derive(frame: Frame, invariant: bool, dual: bool, needs: tuple[bool, ...]) 
     words = [B, m, k, 0]
     for stride in strides:
         words += 0, stride
-    words += [0] * (derivative.WORDS - len(words) + -(-B // 8))  # behind all else, a byte for each item that is lost
+    words += [0] * (derivative.WORDS - len(words))
     work = _work("derivative_diagonal" if dual else "derivative", shape, B, n, m, k)
     # Of a single problem, what is found is what is wanted: gradients have the axes of their tensors.
     axes = frame.axes if B == 1 and frame.axes else (frame.batch,) * len(frame.own)
@@ -254,6 +254,7 @@ def derive(
     B, first = frame.B, derivative.LOST + 1
     ready = _derive(frame, options.batch_invariant, kept.dual, needs)
     table = ready.words[:]
+    table.frombytes(bytes(8 * -(-B // 8)))  # behind all else, whether an item is lost
     held = _read((*matrices, *gradients), B, table, first)
     flags = first + 2 * len(derivative.TENSORS)
     if isinstance(kept, Rest):

@@ -160,6 +160,16 @@ def test_changes_are_seen_where_they_matter(B: int) -> None:
         torch.autograd.grad(total, [*leaves.values()])
 
 
+def test_tensors_that_are_saved_elsewhere() -> None:
+    """Hooks may keep what is saved in other memory, and views may promise the opposite of what their memory holds."""
+    leaves = {name: tensor.requires_grad_() for name, tensor in single().items()}
+    expected = torch.autograd.grad(kr.solve_qp(**leaves).x.sum(), [*leaves.values()])
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor.clone(), lambda tensor: tensor.clone()):
+        hooked = kr.solve_qp(**leaves | {"p": torch._neg_view(-leaves["p"])}).x.sum()
+    found = torch.autograd.grad(hooked, [*leaves.values()])
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
 def test_fields_are_made_when_asked_for() -> None:
     solution = kr.solve_qp(**single())
     assert "residuals" not in vars(solution)
