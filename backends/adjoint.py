@@ -36,11 +36,11 @@ from torch.autograd import Function
 from . import batching, compiled, linear
 from .alone import each
 from .cpu import engine as cpu
+from .cpu.outcome import Held
 from .data import QPData, WarmStart
 from .find import find
 from .found import Found
 from .options import Options
-from .polish import Factor
 from .products import matvec, outer_like, summed_like, vecmat
 
 FACTOR = 8  # tensors that make up a factor
@@ -49,23 +49,23 @@ Product: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 def solved(options: Options, rejected: Tensor | None, data: QPData, warm: WarmStart | None) -> Found:
     """``find`` with derivatives. A warm start is a hint: under a transform of torch.func it is not taken."""
-    tensors = (data.Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub)
+    tensors = data.blocks
     if batching.transformed():
         return Found(*Solve.apply(options, rejected, *tensors))
-    if not _followed(data):
+    if not (followed(tensors) or dual_level()):
         return find(data, options, rejected, warm)
     held: list[Found] = []
     values = Eager.apply(held, options, rejected, warm, *tensors)
     return Found(*values, *held[0].detached)
 
 
-def _followed(data: QPData) -> bool:
-    """Whether someone may ask for a derivative: by the tape, or forward, at a level of dual numbers."""
-    return (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in data.tensors)) or _dual()
+def followed(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether the tape may be asked for a derivative."""
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
-def _dual() -> bool:
-    """Whether code runs at a level of dual numbers."""
+def dual_level() -> bool:
+    """Whether code runs at a level of dual numbers, where derivatives go forward."""
     return getattr(torch.autograd.forward_ad, "_current_level", 0) >= 0
 
 
@@ -85,7 +85,7 @@ class Eager(Function):
         ctx.options = options
         saved = (*tensors, found.x, found.y, found.z, *found.factor)
         ctx.save_for_backward(*saved)
-        if _dual():
+        if dual_level():
             ctx.save_for_forward(*saved)
         ctx.set_materialize_grads(False)
         return tuple(found[:6])
@@ -131,16 +131,26 @@ class Solve(Function):
 
 def _pulled(ctx: Any, needs: Sequence[bool], grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
     """Gradients of Q, p, G, h, A, b, lb, ub from those of x, y, z, z_lb, z_ub, s."""
-    Q, p, G, h, A, b, lb, ub, x, y, z, *factor = ctx.saved_tensors
-    data = QPData(Q, p, G, h, A, b, lb, ub)
-    if not torch.is_grad_enabled() and grads[5] is None and cpu.serves(data, ctx.options):
-        return compiled.backward(data, ctx.options, (x, y, z), Factor(*factor[:-1]), factor[-1], grads[:5], needs)
-    lower, upper, ok = factor[-3], factor[-2], factor[-1].unsqueeze(1)
+    saved, options = ctx.saved_tensors, ctx.options
+    data, point, held = data_of(saved[:8]), saved[8:11], Held(*saved[11:])
+    compiles = cpu.serves(data.Q, data.sizes[0], data.batch, options)
+    if compiles and grads[5] is None and not torch.is_grad_enabled():
+        return compiled.backward(data.frame, options, data.blocks, point, held, grads[:5], needs)
+    return pulled(options, data, point, held, needs, grads)
+
+
+def pulled(
+    options: Options, data: QPData, point: Sequence[Tensor], factor: Held, needs: Sequence[bool], grads: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]:
+    """The same, in a way that can be differentiated again."""
+    Q, p, G, h, A, b, lb, ub = data.blocks
+    x, y, z = point
+    lower, upper, ok = factor.lower, factor.upper, factor.ok.unsqueeze(1)
     g_x, g_y, g_z, g_lb, g_ub, g_s = (
         torch.zeros_like(like) if grad is None else torch.where(ok, grad, 0)
         for grad, like in zip(grads, (x, y, z, x, x, z), strict=True)
     )
-    alone = ctx.options.alone(x)
+    alone = options.alone(x)
     if grads[5] is not None:
         g_x = g_x - torch.where(ok, _products(alone)[0](g_s, G), 0)
     g_w = torch.where(upper, g_ub, 0) - torch.where(lower, g_lb, 0)
@@ -151,8 +161,8 @@ def _pulled(ctx: Any, needs: Sequence[bool], grads: Sequence[Tensor | None]) -> 
     dh = summed_like(h, l_z + g_s) if needs[3] else None
     dA = outer_like(A, -l_y, x, -y, l_x) if needs[4] else None
     db = summed_like(b, l_y) if needs[5] else None
-    dlb = summed_like(lb, torch.where(lower, l_w, 0)) if needs[6] else None
-    dub = summed_like(ub, torch.where(upper, l_w, 0)) if needs[7] else None
+    dlb = summed_like(lb, torch.where(lower, l_w, 0)) if lb is not None and needs[6] else None
+    dub = summed_like(ub, torch.where(upper, l_w, 0)) if ub is not None and needs[7] else None
     return dQ, dp, dG, dh, dA, db, dlb, dub
 
 

@@ -92,11 +92,12 @@ def plainly(value: Tensor, attributes: Attributes, precision: torch.dtype) -> bo
     if has.symmetric or has.PSD or has.NSD:
         # A matrix product is symmetric up to rounding. No item has a largest entry below its largest diagonal one, and what lower
         # triangles are off by is less than the shift that the closer look allows.
-        uneven = float((value - value.mT).abs().max())
-        if not uneven <= ROUNDING[precision] * float(torch.diagonal(value, 0, 1, 2).abs().amax(1).min()):
-            return False
+        if not torch.equal(value, value.mT):
+            uneven = float((value - value.mT).abs().max())
+            if not uneven <= ROUNDING[precision] * float(torch.diagonal(value, 0, 1, 2).abs().amax(1).min()):
+                return False
         if has.PSD or has.NSD:
-            return not bool(torch.linalg.cholesky_ex(value if has.PSD else -value).info.any())
+            return not int(torch.linalg.cholesky_ex(value if has.PSD else -value).info.count_nonzero())
     return True
 
 

@@ -6,11 +6,15 @@ L = 1/2 x'Qx + p'x + y'(Ax - b) + z'(Gx - h) - z_lb'(x - lb) + z_ub'(x - ub),   
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,21 @@ class QPData:
         return self.Q.shape[2], self.G.shape[1], self.A.shape[1]
 
     @property
+    def blocks(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+        """All fields."""
+        return self.Q, self.p, self.G, self.h, self.A, self.b, self.lb, self.ub
+
+    @property
     def tensors(self) -> tuple[Tensor, ...]:
         """All tensors that are there, in the order of the fields."""
-        fields = (self.Q, self.p, self.G, self.h, self.A, self.b, self.lb, self.ub)
-        return tuple(field for field in fields if field is not None)
+        return tuple([block for block in self.blocks if block is not None])
+
+    @property
+    def frame(self) -> Frame:
+        """What it looks like to an engine."""
+        B = self.batch
+        own = tuple([B > 1 and block is not None and len(block) > 1 for block in self.blocks])
+        return Frame(*self.sizes, self.lb is not None, self.ub is not None, (B,), B, own, True)
 
     @cached_property
     def batch(self) -> int:
@@ -104,6 +119,47 @@ class QPData:
         return QPData(self.Q, self.p, G, h, self.A, self.b)
 
 
+class Frame(NamedTuple):
+    """What tensors say of a batch of problems by their shapes: ``batch`` are its dimensions, B their product.
+
+    ``own``: for Q, p, G, h, A, b, lb, ub, whether each item has its own. A shared tensor, or that of a single problem, has none.
+    ``plain``: tensors that are not shared have just the batch axes of ``batch``; those that are have one, of size 1. Otherwise
+    ``axes`` are the batch axes that each of the eight has.
+    """
+
+    n: int
+    m: int
+    k: int
+    lower: bool
+    upper: bool
+    batch: Shape
+    B: int
+    own: tuple[bool, ...]
+    plain: bool
+    axes: tuple[Shape, ...] = ()
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        return self[:3]
+
+    @property
+    def cores(self) -> tuple[Shape, ...]:
+        """Shapes of the tensors of one problem."""
+        n, m, k = self[:3]
+        return (n, n), (n,), (m, n), (m,), (k, n), (k,), (n,), (n,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a solution consists of; without bounds their multipliers are zero."""
+        return NAMES[self.lower, self.upper]
+
+
+NAMES = {
+    (lower, upper): ("x", "y", "z", "s", *("z_lb",) * lower, *("z_ub",) * upper)
+    for lower in (False, True) for upper in (False, True)
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Residuals:
     """Residuals on the original data: columns are inequalities, equalities, dual, gap; (B, 4) each."""
@@ -157,6 +213,12 @@ class Ray:
     z_ub: Tensor
 
 
+class Source(Protocol):
+    """Where a solution has what nobody has asked for yet."""
+
+    def later(self, name: str, x: Tensor) -> object: ...
+
+
 @dataclass(frozen=True)
 class QPSolution:
     """Solutions of a batch. Differentiable: x y z z_lb z_ub s; detached: everything else.
@@ -178,6 +240,24 @@ class QPSolution:
     residuals: Residuals
     active: Active
     ray: Ray
+
+    @classmethod
+    def of(cls, names: Sequence[str], known: Sequence[Tensor], source: Source) -> QPSolution:
+        """With all other fields made when they are asked for: few ask, and of a small problem they would take half the time."""
+        solution = object.__new__(cls)
+        vars(solution).update(zip(names, known, strict=True), _source=source)
+        return solution
+
+    if not TYPE_CHECKING:  # which knows all fields, and is to report all others
+
+        def __getattr__(self, name: str) -> object:
+            own = vars(self)
+            if name not in self.__dataclass_fields__ or "_source" not in own:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            return own.setdefault(name, own["_source"].later(name, own["x"]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def __repr__(self) -> str:
         n, m, k = self.x.shape[-1], self.z.shape[-1], self.y.shape[-1]

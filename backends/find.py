@@ -25,7 +25,7 @@ MEMORY = 2 * 2**30
 
 def find(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStart | None = None) -> Found:
     """Solve, adjudicate what is left, and raise if that is the policy. Large batches go through in parts: items do not interact."""
-    by = _by_cpu if cpu.serves(data, options) else _by_torch
+    by = _by_cpu if cpu.serves(data.Q, data.sizes[0], data.batch, options) else _by_torch
     found = by(data, options, rejected, warm)
     if options.on_failure == "raise" and not bool(found.ok.all()):
         indices = (~found.ok).nonzero().squeeze(1)
@@ -35,8 +35,11 @@ def find(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStar
 
 def _by_cpu(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStart | None) -> Found:
     """What the compiled engine proves; the torch engine decides what the others are."""
-    found, sure = shared.find(data, options) if shared.serves(data, options) else cpu.find(data, options, warm)
-    if sure is None and options.eps_abs is None and rejected is None:
+    if shared.serves(data.frame, options):
+        found, unproved = shared.find(data, options)
+    else:
+        found, unproved = cpu.find(data.blocks, data.frame, options, warm).found
+    if not unproved and options.eps_abs is None and rejected is None:
         return found
     sure = found.ok
     if options.eps_abs is not None:

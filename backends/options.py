@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import torch
@@ -85,6 +85,11 @@ class Options:
                 near = difflib.get_close_matches(str(value), allowed, 1)
                 mend = f"did you mean {near[0]!r}?" if near else f"write {name}={allowed[0]!r}, which is the default"
                 raise _option(name, value, f"one of {', '.join(map(repr, allowed))}", mend)
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether the problem is solved as it is, and what solves it is all that decides on success."""
+        return self.eps_abs is None and self.precision is None and not self.regularize and not self.smoothing
 
     def alone(self, like: Tensor) -> bool:
         """Whether what torch computes must be computed for one item after the other."""

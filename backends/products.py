@@ -42,4 +42,4 @@ def outer_like(block: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Ten
 
 def summed_like(block: Tensor, grad: Tensor) -> Tensor:
     """A gradient, summed over the batch where the block is shared."""
-    return grad.sum(0, keepdim=True) if block.shape[0] == 1 and grad.shape[0] != 1 else grad
+    return grad.sum(0, keepdim=True) if len(block) == 1 and len(grad) != 1 else grad

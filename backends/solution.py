@@ -270,7 +270,9 @@ class Solution:
         return self._shaped(torch.where(ok, value, instead), shape)
 
     def _shaped(self, value: Tensor, shape: Shape) -> Tensor:
-        value = value.reshape(self.context.batch + shape)
+        wanted = self.context.batch + shape
+        if value.shape != wanted:
+            value = value.reshape(wanted)
         return value if value.dtype == self.context.dtype else value.to(self.context.dtype)
 
     def _name(self, leaf: Variable | Parameter) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import smooth
+from . import direct, smooth
 from .adjoint import solved
 from .data import QPData, QPSolution, WarmStart
 from .options import Options
@@ -26,10 +26,16 @@ def solve(
     caller has judged already, 0 for the others. ``warm_start``: solutions of similar problems; saves iterations, changes no status,
     and x by no more than ten ``eps``. Raises SolveError if an item fails, unless ``on_failure`` says otherwise.
     """
+    found = direct.solve(data.blocks, data.frame, options, warm_start) if rejected is None and data.sizes[0] else None
+    return found or in_full(data, options, rejected, warm_start)
+
+
+def in_full(data: QPData, options: Options, rejected: Tensor | None, warm_start: WarmStart | None) -> QPSolution:
+    """The same by the long way, which everything can go."""
     if not data.sizes[0]:
         return _without_variables(data, options, rejected)
     if not data.batch:
-        data = QPData(*(None if block is None else block[:0] for block in _blocks(data)))  # type: ignore[arg-type]  # in order
+        data = QPData(*(None if block is None else block[:0] for block in data.blocks))  # type: ignore[arg-type]  # in order
     data = _repaired(data, options)
     if options.regularize:
         eye = torch.eye(data.Q.shape[2], dtype=data.Q.dtype, device=data.Q.device)
@@ -42,10 +48,6 @@ def solve(
     s = solution
     x, y, z, z_lb, z_ub, slack = (torch.where(ok, part, torch.nan) for part in (s.x, s.y, s.z, s.z_lb, s.z_ub, s.s))
     return replace(solution, x=x, y=y, z=z, z_lb=z_lb, z_ub=z_ub, s=slack)
-
-
-def _blocks(data: QPData) -> tuple[Tensor | None, ...]:
-    return data.Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub
 
 
 def _repaired(data: QPData, options: Options) -> QPData:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache, reduce
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from .data import QPData, QPSolution
+from . import direct
+from .data import Frame, QPData, QPSolution, Shape
 from .failure import SolveError, input_error
 from .flags import Conditioning
 from .flags import conditioning as conditioning_of
 from .inputs import dense, joint_batch, solve_dtype_of, without_values
 from .options import Options, options_of
-from .solve import solve
+from .solve import in_full, solve
 from .sparse import arguments
 from .sparse.choose import Choice, serves
 from .sparse.data import SparseData
@@ -25,7 +26,7 @@ from .sparse.flags import conditioning as sparse_conditioning
 from .sparse.solve import solve as sparse_solve
 from .warm import Previous, start_of
 
-Shape = tuple[int, ...]
+Signature: TypeAlias = tuple[Any, ...]
 
 
 def solve_qp(
@@ -63,6 +64,13 @@ def solve_qp(
     before any work, SolveError if an item fails and ``on_failure`` is "raise".
     """
     options = options_of(eps, eps_abs, max_iter, on_failure, accept, regularize, smoothing, backend, batch_invariant)
+    given = (Q, p, G, h, A, b, lb, ub)
+    form = _forms.get(_signature(given))
+    frame = None if form is None or backend == "sparse" else form.frame
+    if frame is not None:
+        found = direct.solve(given, frame, options, start_of(warm_start, frame.sizes, frame.B, p))
+        if found is not None:
+            return found
     sparse = backend == "sparse" or any(arguments.is_sparse(matrix) for matrix in (Q, G, A))
     posed = _posed_sparse if sparse else _posed
     data, batch, dtype = posed({"Q": Q, "p": p, "G": G, "h": h, "A": A, "b": b}, {"lb": lb, "ub": ub})
@@ -73,8 +81,10 @@ def solve_qp(
         if isinstance(data, SparseData):
             serves(SPARSE_ALONE, options, data.p)
             solution = sparse_solve(data, options, warm_start=start)
-        else:
+        elif frame is None:
             solution = solve(data, options, warm_start=start)
+        else:
+            solution = in_full(data, options, None, start)
     except SolveError as error:
         raise SolveError(_shaped(error.solution, batch, dtype), error.indices, error.status) from None
     if len(batch) == 1 and dtype == data.Q.dtype:
@@ -127,19 +137,17 @@ def conditioning(
 
 def _posed(blocks: Mapping[str, Any], sides: Mapping[str, Any]) -> tuple[QPData, Shape, torch.dtype]:
     """Checked arguments with one flat batch axis in the dtype that is solved in; the joint batch, and the dtype of results."""
-    given = {name: value for name, value in blocks.items() if value is not None}
-    given.update({name: value for name, value in sides.items() if value is not None})
-    signature = tuple([(name, *_facts(value)) for name, value in given.items()])
-    form = _forms.get(signature)
-    if form is None:
-        tensors = _all_checked(blocks, sides)
-        form = _form(tuple([(name, tensor.shape, tensor.dtype, tensor.device) for name, tensor in tensors.items()]))
-        if all(type(value) in PLAIN and value.dim() for value in given.values()):
-            if len(_forms) >= FORMS:
-                _forms.clear()
-            _forms[signature] = form
-    else:
-        tensors = given
+    given = {**blocks, **sides}
+    key = _signature(given.values())
+    form = _forms.get(key)
+    if form is not None:
+        return form.data({name: value for name, value in given.items() if value is not None}), form.batch, form.dtype
+    tensors = _all_checked(blocks, sides)
+    form = _form(tuple([(name, tensor.shape, tensor.dtype, tensor.device) for name, tensor in tensors.items()]))
+    if key is not None and all(tensor.dim() for tensor in tensors.values()):
+        if len(_forms) >= FORMS:
+            _forms.clear()
+        _forms[key] = form
     return form.data(tensors), form.batch, form.dtype
 
 
@@ -154,14 +162,25 @@ def _posed_sparse(blocks: Mapping[str, Any], sides: Mapping[str, Any]) -> tuple[
 SPARSE_ALONE = Choice(True, True, "sparse tensors")
 PLAIN = (Tensor, torch.nn.Parameter)
 FORMS = 256
-_forms: dict[tuple[Any, ...], _Form] = {}  # of calls that were found right
+_forms: dict[Signature | None, _Form] = {}  # of calls that were found right
 
 
-def _facts(value: Any) -> tuple[Any, ...]:
-    """All that the checks look at."""
-    if type(value) in PLAIN:
-        return value.shape, value.dtype, value.device, value.layout
-    return (id(value),)
+def _signature(given: Collection[Any]) -> Signature | None:
+    """All that the checks look at: shapes, and what else the tensors are, unless they are as the compiled engine reads them."""
+    shapes: list[Shape | None] = []
+    usual = True
+    for value in given:
+        if value is None:
+            shapes.append(None)
+        elif type(value) in PLAIN:
+            shapes.append(value.shape)
+            if value.dtype is not torch.float64 or not value.is_cpu or value.layout is not torch.strided:
+                usual = False
+        else:
+            return None
+    if usual:
+        return tuple(shapes)
+    return *shapes, *[(value.dtype, value.device, value.layout) for value in given if value is not None]
 
 
 def _all_checked(blocks: Mapping[str, Any], sides: Mapping[str, Any], sparse: bool = False) -> dict[str, Tensor]:
@@ -188,6 +207,7 @@ class _Form:
     dtype: torch.dtype
     inner: torch.dtype
     shapes: Mapping[str, Shape]
+    frame: Frame | None  # where nothing is to be converted or repeated
 
     def data(self, tensors: Mapping[str, Tensor]) -> QPData:
         """The arguments in the dtype that is solved in."""
@@ -227,7 +247,21 @@ def _form(signature: tuple[tuple[str, torch.Size, torch.dtype, torch.device], ..
     for name, own in batches.items():
         shared = math.prod(own) == 1 and size != 1
         shapes[name] = (1 if shared else size, *given[name].shape[len(own) :])
-    return _Form(batch, dtype, solve_dtype_of(given["Q"].device), shapes)
+    return _Form(batch, dtype, solve_dtype_of(given["Q"].device), shapes, _frame(given, batches, batch))
+
+
+def _frame(given: Mapping[str, _Given], batches: Mapping[str, Shape], batch: Shape) -> Frame | None:
+    """What the engines are told of these arguments as they are."""
+    B = math.prod(batch)
+    if any(facts.dtype != torch.float64 or math.prod(batches[name]) not in (1, B) for name, facts in given.items()):
+        return None
+    names = ("Q", "p", "G", "h", "A", "b", "lb", "ub")
+    own = tuple([B > 1 and math.prod(batches.get(name, ())) == B for name in names])
+    n, m, k = given["Q"].shape[-1], *(given[name].shape[-2] if name in given else 0 for name in ("G", "A"))
+    usual = {name: batch if B == 1 or each else (1,) for name, each in zip(names, own, strict=True)}
+    plain = all(usual[name] == own_batch for name, own_batch in batches.items())
+    axes = () if plain else tuple([batches.get(name, batch) for name in names])
+    return Frame(n, m, k, "lb" in given, "ub" in given, batch, B, own, plain, axes)
 
 
 class _Given(NamedTuple):

@@ -145,15 +145,15 @@ def compare(case: Case, repeats: int, device: str) -> None:
 def native() -> Iterator[list[tuple[float, int]]]:
     """Milliseconds and threads of every call of native code, while it is open."""
     calls: list[tuple[float, int]] = []
-    run = engine._run
+    run = engine.run
 
-    def timed(work: engine._Work, *tables: Any) -> None:
+    def timed(work: engine.Work, *tables: Any) -> None:
         start = now()
         run(work, *tables)
         spent = 1e3 * (now() - start)
         calls.append((spent, min(torch.get_num_threads(), work.blocks) if work.shared else 1))
 
-    with mock.patch.object(engine, "_run", timed):
+    with mock.patch.object(engine, "run", timed):
         yield calls
 
 

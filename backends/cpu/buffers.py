@@ -6,7 +6,6 @@ half the time. Allocators give large pieces back to the system as soon as they a
 
 from __future__ import annotations
 
-import math
 import threading
 import weakref
 
@@ -23,17 +22,25 @@ _free: dict[int, list[NDArray[np.float64]]] = {}
 _held = 0
 
 
-def empty(shape: tuple[int, ...]) -> Tensor:
-    """An uninitialised float64 tensor on the CPU."""
-    size = math.prod(shape)
+_ONE = torch.zeros(1, dtype=torch.float64)
+
+
+def like(shape: tuple[int, ...]) -> Tensor:
+    """What ``empty`` is given: it takes no memory, and half the time that torch takes to read a shape."""
+    return _ONE.expand(shape)
+
+
+def empty(like: Tensor) -> Tensor:
+    """An uninitialised float64 tensor on the CPU, of that shape."""
+    size = like.numel()
     if 8 * size < LARGE:
-        return torch.empty(shape, dtype=torch.float64)
+        return torch.empty_like(like)
     memory = _taken(size)
     if memory is None:
         memory = np.empty(size)
     lent = memory[:]  # the tensor holds this view; when both are gone, nobody reads the memory any more
     weakref.finalize(lent, _back, memory).atexit = False
-    return torch.from_numpy(lent).view(shape)
+    return torch.from_numpy(lent).view(like.shape)
 
 
 def _taken(size: int) -> NDArray[np.float64] | None:

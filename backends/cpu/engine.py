@@ -6,54 +6,52 @@ solve leaves without proof are the torch engine's: it decides what they are.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import threading
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import count
-from typing import NamedTuple
+from itertools import accumulate, count
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, empty_like
+from torch import Tensor
 
-from ..data import QPData, WarmStart
+from ..data import Frame, WarmStart
 from ..engine import EARLY, FROM_NOTHING, LOOSE, PATIENT, REFINEMENTS, SECOND, UNDECIDED, WARM_ITERATIONS
-from ..found import Found
 from ..options import Options
-from ..polish import Factor
 from . import buffers, derivative, machine, solve
+from .buffers import like
 from .dual import kept_size
+from .outcome import FACTOR, OUTCOME, Held, Outcome, Places, Rest, places
 from .problem import DENSE, DIAGONAL, Sizes
 
 # Variables from which W problems side by side are slower than one after the other. Below, it takes W n / LARGE of them to pay.
 LARGE = 56
 LARGEST = 1000  # beyond, the blocked factorizations of torch's libraries win
-# Nanoseconds of work below which handing over to another thread costs more than it brings.
-WORTH_A_THREAD = 200_000
-FLOPS_PER_NS = 8.0
-NOTHING = (None,) * 5
-NOWHERE = (0, 0)
+# Nanoseconds of work below which handing over to another thread costs more than it brings. It takes 50 µs, and twice as much where
+# idle threads of another library spin on the core: of 240 µs nothing was gained.
+WORTH_A_THREAD = 400_000
+FLOPS_PER_NS = 50.0
+F = torch.float64
+PACKED = 2048  # doubles up to which one problem's results lie together: whoever keeps one of them keeps all
+RESULTS = solve.LEFT + 1 + 2 * len(solve.TENSORS)  # where their addresses begin
+ATTEMPTS = solve.WORDS
 NO_NUMBERS = array("d", [0.0])
 
 
-def serves(data: QPData, options: Options) -> bool:
+def serves(Q: Tensor, n: int, batch: int, options: Options) -> bool:
     """Whether this engine is asked, and can be: float64 on a CPU, dense and not too large."""
-    return (
-        options.backend != "torch"
-        and data.Q.is_cpu
-        and data.Q.dtype == torch.float64
-        and data.sizes[0] <= LARGEST
-        and data.batch > 0
-    )
+    return options.backend != "torch" and Q.is_cpu and Q.dtype == torch.float64 and n <= LARGEST and batch > 0
 
 
-def layout(n: int, batch: int, options: Options) -> machine.Layout:
+def layout(n: int, batch: int, invariant: bool) -> machine.Layout:
     """How problems lie in registers: side by side, unless they are few, or so large that W of them leave the cache."""
     lanes = machine.lanes()
-    if n >= LARGE or (not options.batch_invariant and batch <= max(1, lanes.W * n // LARGE)):
+    if n >= LARGE or (not invariant and batch <= max(1, lanes.W * n // LARGE)):
         return machine.alone()
     return lanes
 
@@ -78,45 +76,102 @@ def _diagonal(Q: Tensor) -> bool:
     return float(Q[0, 1]) == 0 and int(torch.count_nonzero(Q)) == int(torch.count_nonzero(Q.diagonal()))
 
 
-def find(data: QPData, options: Options, warm: WarmStart | None = None) -> tuple[Found, Tensor | None]:
-    """Solve a batch as far as proof goes, and which items are proved, (B,) bool, None for all; the rows of others are void."""
-    Q, B = data.Q, data.batch
-    n, m, k = data.sizes
-    lower, upper = (0 if bound is None else n for bound in (data.lb, data.ub))
-    empty, flags = Q.new_empty, torch.bool
-    x, y, z, weight, scaled, unit = (empty((B, size)) for size in (n, k, m, m + k, 4, 1))
-    z_lb, z_ub, scale, s, absolute, flat = (empty_like(like) for like in (x, x, x, z, scaled, unit))
-    dual = is_dual(Q, m + k)
-    shape = machine.alone() if dual else layout(n, B, options)
-    U = buffers.empty((B, kept_size(n, m + k, shape.along)) if dual else (B, n, n))
-    status, proved = Q.new_zeros(B, dtype=torch.int8), Q.new_zeros(B, dtype=flags)
-    taken, rows = empty(B, dtype=torch.int32), empty((B, m), dtype=flags)
-    no_x, no_y, no_z, nowhere = _nothing(B, n, m, k)
-    at_lower, at_upper = (empty((B, n), dtype=flags) if there else nowhere for there in (lower, upper))
-    written = (x, y, z, z_lb, z_ub, s, scaled, absolute, taken, proved, U, scale, weight, unit, flat, rows)
+class _Solve(NamedTuple):
+    """All of a call that does not depend on numbers, made once for all calls of one kind.
 
-    words = [B, m, k, lower, upper, 0, 0]
-    before = NOTHING if warm is None else (warm.x, warm.y, warm.z, warm.z_lb, warm.z_ub)
-    held = addressed((Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub, *before), words)
-    words += [result.data_ptr() for result in written]
-    words += at_lower.data_ptr() if lower else 0, at_upper.data_ptr() if upper else 0
-    tried, numbers = attempts(options.tolerance(Q.dtype), options.max_iter, m + lower + upper > 0, warm is not None)
-    table = array("q", words + tried)
-    run(_work("solve_diagonal" if dual else "solve", shape, B, n, m, k, lower, upper), table, numbers)
-    del held  # until here, what was read had to live
-    return Found(
-        x, y, z, z_lb, z_ub, s, status, taken, scaled, absolute, rows, no_x, no_y, no_z, no_x, no_x,
-        U, scale, weight, unit, flat, at_lower, at_upper, proved,
-    ), proved if table[solve.LEFT] else None  # fmt: skip
+    ``words`` lack addresses. ``likes``: tensors of the shapes of a solution's. The results of one small problem lie together: then
+    there is one such tensor, ``parts`` says how it is split, and ``packed`` where the results begin in it, in bytes.
+    """
 
-
-_NUMBER, _FLAG = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.bool)
+    work: Work
+    words: array[int]
+    numbers: array[float]
+    likes: tuple[Tensor, ...]
+    parts: tuple[int, ...]
+    packed: tuple[int, ...]
+    places: Places
+    keep: bool
 
 
 @lru_cache(maxsize=256)
-def _nothing(B: int, n: int, m: int, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Nothing for x, y and z of a certificate, and no variable at a bound: views of one zero, which nobody can write to."""
-    return _NUMBER.expand(B, n), _NUMBER.expand(B, k), _NUMBER.expand(B, m), _FLAG.expand(B, n)
+def _solve(frame: Frame, eps: float, max_iter: int, invariant: bool, dual: bool, warm: bool, keep: bool) -> _Solve:
+    n, m, k, B = *frame.sizes, frame.B
+    lower, upper = (n if there else 0 for there in (frame.lower, frame.upper))
+    shape = machine.alone() if dual else layout(n, B, invariant)
+    program = "solve_diagonal" if dual else "solve"
+    each = n * n, n, m * n, m, k * n, k, lower, upper
+    before = (n, k, m, n, n) if warm else (0,) * 5
+    strides = [size * own for size, own in zip(each, frame.own, strict=True)] + [size * (B > 1) for size in before]
+    words = [B, m, k, lower, upper, 0, 0]
+    for stride in strides:
+        words += 0, stride
+    tried, numbers = attempts(eps, max_iter, m + lower + upper > 0, warm)
+    words += [0] * len(solve.RESULTS) + tried
+    factor = (kept_size(n, m + k, shape.along),) if dual else (n, n)
+    size = {"x": n, "y": k, "z": m, "s": m, "z_lb": n, "z_ub": n}
+    own = [size[name] for name in frame.names]
+    where = places(B, frame.sizes, factor, True)
+    total = sum(own) + where.factor + n  # multipliers of absent bounds are written, too: behind all else
+    together = B == 1 and total <= PACKED
+    packed: list[int] = []
+    if together:
+        start = dict(zip(frame.names, (8 * at for at in accumulate(own, initial=0)), strict=False))
+        start |= {name: 8 * sum(own) + at for name, at in where.start.items()}
+        packed = [start.get(name, 8 * (total - n)) for name in solve.RESULTS]
+        likes = [like((*frame.batch, total))]
+        own.append(where.factor + n)
+    else:
+        where = places(B, frame.sizes, factor, False)
+        likes = [like((*frame.batch, count)) for count in own]
+    work = _work(program, shape, B, n, m, k, lower, upper)
+    return _Solve(work, array("q", words), numbers, tuple(likes), tuple(own), tuple(packed), where, keep)
+
+
+def find(tensors: Sequence[Any], frame: Frame, options: Options, warm: WarmStart | None = None, keep: bool = True) -> Outcome:
+    """Solve a batch as far as proof goes.
+
+    ``tensors``: Q, p, G, h, A, b, lb, ub, of any number of batch dimensions or none, which ``frame`` describes. ``keep``: whether
+    the factor is wanted.
+    """
+    n, rows = frame.n, frame.m + frame.k
+    dual = n > rows and not frame.own[0] and is_dual(tensors[0].reshape(1, n, n), rows)
+    eps, max_iter, invariant = options.tolerance(F), options.max_iter, options.batch_invariant
+    ready = _solve(frame, eps, max_iter, invariant, dual, warm is not None, keep)
+    table = ready.words[:]
+    held = _read(tensors, frame.B, table, solve.LEFT + 1)
+    if warm is not None:
+        before = (warm.x, warm.y, warm.z, warm.z_lb, warm.z_ub)
+        held += _read(before, frame.B, table, solve.LEFT + 1 + 2 * len(tensors))
+    if ready.packed:
+        room = torch.empty_like(ready.likes[0])
+        *solution, memory = room.unsafe_split_with_sizes(ready.parts, -1)
+        base = room.data_ptr()
+        table[RESULTS:ATTEMPTS] = array("q", [base + at for at in ready.packed])
+        rest = Rest(memory, None, ready.places, frame)
+    else:
+        solution = [torch.empty_like(one) for one in ready.likes]
+        rest = _scattered(table, frame, solution, ready)
+    run(ready.work, table, ready.numbers)
+    del held  # until here, what was read had to live
+    return Outcome(tuple(solution), rest, table[solve.LEFT] != 0)
+
+
+def _scattered(table: array[int], frame: Frame, solution: Sequence[Tensor], ready: _Solve) -> Rest:
+    """Where everything goes that does not lie together."""
+    at = ready.places
+    addresses = {name: tensor.data_ptr() for name, tensor in zip(frame.names, solution, strict=True)}
+    outcome = buffers.empty(like((at.outcome,)))
+    begins = outcome.data_ptr()
+    addresses |= {name: begins + at.start[name] for name in OUTCOME}
+    ctypes.memset(addresses["sure"], 0, frame.B)  # items that are left are not written
+    factor = None
+    if ready.keep:
+        factor = buffers.empty(like((at.factor,)))
+        begins = factor.data_ptr()
+        addresses |= {name: begins + at.start[name] for name in FACTOR}
+    for place, name in enumerate(solve.RESULTS, RESULTS):
+        table[place] = addresses.get(name, 0)
+    return Rest(outcome, factor, at, frame)
 
 
 @lru_cache(maxsize=64)
@@ -150,57 +205,96 @@ def attempts(eps: float, max_iter: int, inequalities: bool, warm: bool) -> tuple
     return words, array("d", numbers)
 
 
+class _Derive(NamedTuple):
+    """As ``_Solve``; ``likes``: first of vectors, then of matrices, None where they are not needed."""
+
+    work: Work
+    words: array[int]
+    likes: tuple[Tensor | None, ...]
+    empty: Callable[[Tensor], Tensor]
+
+
+@lru_cache(maxsize=256)
+def _derive(frame: Frame, invariant: bool, dual: bool, needs: tuple[bool, ...]) -> _Derive:
+    n, m, k, B = *frame.sizes, frame.B
+    shape = machine.alone() if dual else layout(n, B, invariant)
+    heights = n, m, k
+    own = frame.own[0], frame.own[2], frame.own[4]
+    U = kept_size(n, m + k, shape.along) if dual else n * n
+    strides = [height * n * differs for height, differs in zip(heights, own, strict=True)]
+    strides += [size * (B > 1) for size in (n, k, m, n, U, n, m + k, 1, 1, n, k, m)]
+    words = [B, m, k, 0, 0]
+    for stride in strides:
+        words += 0, stride
+    words += [0] * (derivative.WORDS - len(words))
+    work = _work("derivative_diagonal" if dual else "derivative", shape, B, n, m, k)
+    # Of a single problem, what is found is what is wanted: gradients have the axes of their tensors.
+    axes = frame.axes if B == 1 and frame.axes else (frame.batch,) * len(frame.own)
+    vectors = [like((*axes[i], size)) for i, size in ((1, n), (5, k), (3, m))]
+    each = zip((0, 2, 4), heights, needs, strict=False)
+    matrices = [like((*axes[i], height, n)) if need else None for i, height, need in each]
+    small = 8 * B * n * max(heights) < buffers.LARGE  # what ``buffers`` would find at every call
+    likes = *vectors, like((*frame.batch, n)) if needs[3] else None, *matrices
+    return _Derive(work, array("q", words), likes, torch.empty_like if small else buffers.empty)
+
+
 def derive(
     options: Options,
-    matrices: tuple[Tensor, Tensor, Tensor],
+    frame: Frame,
+    matrices: Sequence[Tensor],
     gradients: Sequence[Tensor | None],
-    factor: Factor,
-    ok: Tensor,
+    kept: Rest | Held,
     point: Sequence[Tensor],
-    needs: Sequence[bool],
-) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor | None], Tensor | None, list[Tensor | None]]:
-    """The backward pass for (Q, G, A), (g_x, g_y, g_z, g_w), the kept factor, which items are ok, and (x, y, z).
+    needs: tuple[bool, ...],
+) -> tuple[list[Any], Tensor | None]:
+    """The backward pass for (Q, G, A), (g_x, g_y, g_z, g_w), the kept factor with the items that it holds for, and (x, y, z).
 
-    (d_x, l_y, l_z, l_w), d_x = -l_x, l_w None if it is not needed; the items (B,) whose system is singular, None if there is none;
-    and the gradients of Q, G, A, None if not needed. ``needs``: for Q, G, A and l_w.
+    [d_x, l_y, l_z, l_w, dQ, dG, dA], d_x = -l_x, the last four None where they are not needed; and the items (B,) whose system is
+    singular, None if there is none. ``needs``: for Q, G, A and l_w.
     """
-    Q, G, A = matrices
-    n, m, k = Q.shape[2], G.shape[1], A.shape[1]
-    B = len(ok)
-    empty = Q.new_empty
-    d_x, l_y, l_z, l_w = empty((B, n)), empty((B, k)), empty((B, m)), empty((B, n)) if needs[3] else None
-    lost = ok.new_empty(B)
-    outer = [buffers.empty((B, rows, n)) if need else None for rows, need in zip((n, m, k), needs, strict=False)]
-    words = [B, m, k, 0, 0]
-    fields = factor.U, factor.scale, factor.weight, factor.unit, factor.flat
-    held = addressed((*matrices, *gradients, *fields, *point), words)
-    words += [0 if result is None else result.data_ptr() for result in (ok, d_x, l_y, l_z, l_w, lost, *outer)]
-    table = array("q", words)
-    dual = factor.U.dim() == 2
-    shape = machine.alone() if dual else layout(n, B, options)
-    run(_work("derivative_diagonal" if dual else "derivative", shape, B, n, m, k), table, NO_NUMBERS)
+    B, first = frame.B, derivative.LOST + 1
+    ready = _derive(frame, options.batch_invariant, kept.dual, needs)
+    table = ready.words[:]
+    table.frombytes(bytes(8 * -(-B // 8)))  # behind all else, whether an item is lost
+    held = _read((*matrices, *gradients), B, table, first)
+    flags = first + 2 * len(derivative.TENSORS)
+    if isinstance(kept, Rest):
+        memory, start = kept.factor_memory.data_ptr(), kept.places.start
+        for i, name in enumerate(FACTOR):
+            table[first + 14 + 2 * i] = memory + start[name]
+        table[flags] = kept.outcome.data_ptr() + start["sure"]
+    else:
+        held += _read(kept[:5], B, table, first + 14)
+        table[flags] = kept.ok.data_ptr()
+    held += _read(point, B, table, first + 24)
+    made = [None if one is None else ready.empty(one) for one in ready.likes]
+    table[flags + 1 : flags + 5] = array("q", [0 if one is None else one.data_ptr() for one in made[:4]])
+    table[flags + 6 : flags + 9] = array("q", [0 if one is None else one.data_ptr() for one in made[4:]])
+    table[flags + 5] = table.buffer_info()[0] + 8 * derivative.WORDS
+    run(ready.work, table, NO_NUMBERS)
     del held
-    return (d_x, l_y, l_z, l_w), lost if table[derivative.LOST] else None, outer
+    lost = torch.frombuffer(table, dtype=torch.bool, count=B, offset=8 * derivative.WORDS) if table[derivative.LOST] else None
+    return made, lost
 
 
-def addressed(tensors: Sequence[Tensor | None], words: list[int]) -> list[Tensor]:
-    """Append where each tensor begins, and the doubles from one problem to the next; 0 and 0 for None.
-
-    What is not laid out problem by problem is copied; the list keeps the copies alive.
-    """
+def _read(tensors: Sequence[Tensor | None], B: int, table: array[int], first: int) -> list[Tensor]:
+    """Say where tensors begin. What is not laid out problem by problem is copied; the list keeps the copies alive."""
     copies = []
-    for tensor in tensors:
+    for place, tensor in enumerate(tensors):
         if tensor is None:
-            words += NOWHERE
             continue
-        if tensor.is_neg():  # a view that promises minus what its memory holds
-            tensor = tensor.resolve_neg()
+        at = first + 2 * place
+        if not tensor.is_contiguous() or tensor.is_neg():  # a view that promises minus what its memory holds
+            tensor = tensor.detach().resolve_neg()
+            if table[at + 1] and tensor.shape[0] == B and not tensor.stride(0):
+                tensor, table[at + 1] = tensor[:1], 0
+            tensor = tensor.contiguous()
             copies.append(tensor)
-        if not tensor.is_contiguous():
-            shared = tensor.stride(0) == 0
-            tensor = (tensor[:1] if shared else tensor).contiguous()
-            copies.append(tensor)
-        words += tensor.data_ptr(), tensor.stride(0) if tensor.shape[0] > 1 else 0
+        try:
+            table[at] = tensor.data_ptr()
+        except RuntimeError:  # a wrapper without memory, escaped from a transform of torch.func; what is computed of it is none
+            copies.append(tensor.clone())
+            table[at] = copies[-1].data_ptr()
     return copies
 
 

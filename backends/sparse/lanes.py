@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..cpu import derivative, machine, solve
-from ..cpu.engine import FLOPS_PER_NS, NO_NUMBERS, NOTHING, WORTH_A_THREAD, Work, addressed, attempts, run
+from ..cpu.engine import NO_NUMBERS, WORTH_A_THREAD, Work, attempts, run
 from ..cpu.patterned import Places
 from ..cpu.problem import SPARSE, Sizes
 from ..data import Active, QPSolution, Ray, Residuals, WarmStart
@@ -25,6 +25,7 @@ from .data import SparseData
 from .symbolic import address
 from .tables import Tables, counted, tables
 
+PRODUCTS_PER_NS = 3.0  # of one thread, W problems together
 BY_ITEM, PER_ROW = 250_000, 20  # products that take as long as an item by itself, and those that each row and variable stands for
 
 
@@ -62,8 +63,8 @@ def find(data: SparseData, options: Options, warm: WarmStart | None) -> tuple[QP
     written = x, y, z, z_lb, z_ub, s, scaled, absolute, taken, proved, L, scale, weight, unit, flat, rows, at_lower, at_upper
 
     words = [B, m, k, lower, upper, address(at.words), 0]
-    before = NOTHING if warm is None else (warm.x, warm.y, warm.z, warm.z_lb, warm.z_ub)
-    held = addressed((data.Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub, *before), words)
+    before = (None,) * 5 if warm is None else (warm.x, warm.y, warm.z, warm.z_lb, warm.z_ub)
+    held = _addressed((data.Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub, *before), words)
     words += [result.data_ptr() for result in written]
     tried, numbers = attempts(options.tolerance(data.p.dtype), options.max_iter, m + lower + upper > 0, warm is not None)
     table = array("q", words + tried)
@@ -90,11 +91,28 @@ def derive(data: SparseData, kept: Kept, r: Sequence[Tensor]) -> tuple[tuple[Ten
     lost = torch.zeros(B, dtype=torch.bool)
     words = [B, m, k, address(at.words), 0]
     nothing = (None, None, None)  # x, y, z: the gradients of matrices are made elsewhere
-    held = addressed((data.Q, data.G, data.A, *r, *kept.factor, *nothing), words)
+    held = _addressed((data.Q, data.G, data.A, *r, *kept.factor, *nothing), words)
     words += [result.data_ptr() for result in (kept.proved, d_x, l_y, l_z, l_w, lost)] + [0, 0, 0]
     run(_work("derivative_sparse", at.places, at.products, kept.shape, B, m, k, 0, 0), array("q", words), NO_NUMBERS)
     del held
     return (d_x.neg_(), l_y, l_z, l_w), lost
+
+
+def _addressed(tensors: Sequence[Tensor | None], words: list[int]) -> list[Tensor]:
+    """Append where each tensor begins, and the doubles from one problem to the next; 0 and 0 for None.
+
+    What is not laid out problem by problem is copied; the list keeps the copies alive.
+    """
+    copies = []
+    for tensor in tensors:
+        if tensor is None:
+            words += 0, 0
+            continue
+        if tensor.is_neg() or not tensor.is_contiguous():  # a view that promises minus what its memory holds, or one of few rows
+            tensor = (tensor[:1] if tensor.stride(0) == 0 else tensor).resolve_neg().contiguous()
+            copies.append(tensor)
+        words += tensor.data_ptr(), tensor.stride(0) if tensor.shape[0] > 1 else 0
+    return copies
 
 
 def _pays(data: SparseData, options: Options) -> bool:
@@ -120,5 +138,5 @@ def _work(
     else:
         scratch, flops = derivative.scratch_size(sizes), 2 * passes
     blocks = -(-batch // shape.W)
-    shared = blocks > 1 and blocks * shape.W * flops / FLOPS_PER_NS >= WORTH_A_THREAD
+    shared = blocks > 1 and blocks * shape.W * flops / PRODUCTS_PER_NS >= WORTH_A_THREAD
     return Work(machine.kernel(program, 0, shape), blocks, 8 * shape.W * scratch, shared)

@@ -21,15 +21,15 @@ def none_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_memory_comes_back_when_the_last_view_is_gone() -> None:
-    whole = buffers.empty((3, ENTRIES))
+    whole = buffers.empty(buffers.like((3, ENTRIES)))
     address, view = whole.data_ptr(), whole[1, 5:7]
     del whole
     gc.collect()
-    assert buffers.empty((3, ENTRIES)).data_ptr() != address  # the view lives
+    assert buffers.empty(buffers.like((3, ENTRIES))).data_ptr() != address  # the view lives
     view.fill_(1.0)
     del view
     gc.collect()
-    assert buffers.empty((ENTRIES, 3)).data_ptr() == address
+    assert buffers.empty(buffers.like((ENTRIES, 3))).data_ptr() == address
 
 
 def test_results_that_are_kept_stay_as_they_are() -> None:
@@ -52,7 +52,7 @@ def test_results_that_are_kept_stay_as_they_are() -> None:
 
 def test_no_more_is_kept_than_said() -> None:
     for size in (ENTRIES, 2 * ENTRIES, buffers.KEPT // 8, 3 * ENTRIES, buffers.KEPT // 8 + 1):
-        held = [buffers.empty((size,)) for _ in range(3)]
+        held = [buffers.empty(buffers.like((size,))) for _ in range(3)]
         del held
         gc.collect()
         kept = sum(8 * size * len(pieces) for size, pieces in buffers._free.items())
@@ -64,7 +64,7 @@ def test_many_threads() -> None:
     def work(number: int) -> bool:
         right = True
         for _ in range(50):
-            piece = buffers.empty((ENTRIES,)).fill_(number)
+            piece = buffers.empty(buffers.like((ENTRIES,))).fill_(number)
             right = right and bool((piece == number).all())
         return right
 

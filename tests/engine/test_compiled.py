@@ -170,8 +170,8 @@ def same_bits(found: list[Tensor], expected: list[Tensor]) -> None:
 
 def test_few_problems_are_solved_one_by_one_with_the_same_result() -> None:
     problem = random_batch(9, 20, 30, 3)
-    assert cpu.layout(20, 2, kr.Options()) == machine.alone() != cpu.layout(20, 9, kr.Options())
-    assert cpu.layout(20, 2, kr.Options(batch_invariant=True)) == machine.lanes()
+    assert cpu.layout(20, 2, False) == machine.alone() != cpu.layout(20, 9, False)
+    assert cpu.layout(20, 2, True) == machine.lanes()
     whole = answers(problem)
     for i in (0, 7):
         for one, other in zip(answers([t[i : i + 2] for t in problem]), whole, strict=True):

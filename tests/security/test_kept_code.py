@@ -86,17 +86,22 @@ def test_things_that_are_no_files(kept: Path) -> None:
     assert kept.is_symlink()
 
 
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is in memory any more."""
+    monkeypatch.setattr(machine, "_kernels", {})
+    for made in (engine._solve, engine._derive, engine._work):
+        made.cache_clear()
+
+
 def test_a_solve_after_damage(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every kept file of a real solve is damaged: the answer is right, and the files are whole again."""
-    monkeypatch.setattr(machine, "_kernels", {})
-    engine._work.cache_clear()
+    forget(monkeypatch)
     kept.unlink()
     p = torch.tensor([-1.0, 2.0], dtype=torch.float64)
     kr.solve_qp(torch.eye(2, dtype=torch.float64), p, lb=0.0)
     (path,) = kept.parent.iterdir()
     whole = path.read_bytes()
     path.write_bytes(whole[:200] + bytes([whole[200] ^ 255]) + whole[201:])
-    monkeypatch.setattr(machine, "_kernels", {})
-    engine._work.cache_clear()
+    forget(monkeypatch)
     assert kr.solve_qp(torch.eye(2, dtype=torch.float64), p, lb=0.0).x.tolist() == [1.0, 0.0]
     assert path.read_bytes() == whole

@@ -38,9 +38,9 @@ def test_flat_directions_under_many_rows(sizes: tuple[int, int, int]) -> None:
     n, k, r = sizes
     rng = np.random.default_rng(0)
     R, A, x = rng.standard_normal((r, n)), rng.standard_normal((k, n)), rng.standard_normal(n)
-    Q, p = R.T @ R, A.T @ rng.standard_normal(k)
-    p = torch.from_numpy(p - Q @ x).expand(3, -1).clone().requires_grad_()
-    rows = {"A": torch.from_numpy(A), "b": torch.from_numpy(A @ x)}
+    Q = R.T @ R
+    p = torch.from_numpy(A.T @ rng.standard_normal(k) - Q @ x).expand(3, -1).clone().requires_grad_()
+    rows: dict[str, Any] = {"A": torch.from_numpy(A), "b": torch.from_numpy(A @ x)}
     solution = kr.solve_qp(torch.from_numpy(Q), p, backend="sparse", **rows)
     weight = rng.standard_normal(n)
     (found,) = torch.autograd.grad((solution.x @ torch.from_numpy(weight)).sum(), p)
@@ -77,7 +77,7 @@ def test_numbers_that_overflow_are_no_reason_to_raise(scale: float) -> None:
 @pytest.mark.parametrize("far", [1e8, 1e12, 1e16, 1e20])
 def test_far_limits_change_nothing(far: float) -> None:
     Q, p, A = torch.eye(2, dtype=F), torch.tensor([-3.0, -3.0], dtype=F), torch.tensor([[1.0, 3.0]], dtype=F)
-    rows = {"A": A, "b": torch.ones(1, dtype=F), "lb": -5.0, "backend": "sparse"}
+    rows: dict[str, Any] = {"A": A, "b": torch.ones(1, dtype=F), "lb": -5.0, "backend": "sparse"}
     G = torch.tensor([[2.0, 1.0], [1.0, -1.0]], dtype=F)
     for solution in (
         kr.solve_qp(Q, p, G, torch.tensor([far, 0.5], dtype=F), **rows),
