@@ -357,8 +357,11 @@ def _engine(qp: ParamQP, options: Options, weights: bool) -> tuple[str, ...]:
     """Which engine is asked, why, and how much at a time. ``weights``: Q is constant and diagonal."""
     size, chosen = (qp.n, qp.m, qp.k), choice(qp, options)
     dual, system = weights and dual_pays(qp.n, qp.m + qp.k), f"one {qp.n} x {qp.n} system per problem"
-    if chosen.sparse:
-        return _sparse_engine(qp, chosen)
+    sparse = _sparse_engine(qp, chosen) if chosen.sparse else ()
+    if chosen.only:
+        return (*sparse, "others no other engine takes matrices of this size")
+    if chosen.sparse and chosen.least == 1:
+        return (*sparse, "others solve what is not float64 on a CPU, smoothed or under torch.func: dense")
     if options.backend == "torch":
         compiled = "not asked, because backend='torch'"
     elif qp.n > LARGEST:
@@ -374,10 +377,11 @@ def _engine(qp: ParamQP, options: Options, weights: bool) -> tuple[str, ...]:
             )
         compiled = f"asked for float64 on a CPU: {beside}; all threads; it keeps what it can prove"
     return (
+        *sparse,
         f"cpu    {compiled}",
         f"torch  solves all the rest: dense, any device; {part_size(size, 8, CACHE)} problems at a time on a CPU",
         f"both   eliminate rows and bounds into {system}",
-        *((f"sparse not asked: {chosen.why}",) if chosen.why else ()),
+        *((f"sparse not asked: {chosen.why}",) if chosen.why and not chosen.sparse else ()),
     )
 
 
@@ -385,17 +389,16 @@ def _sparse_engine(qp: ParamQP, chosen: Choice) -> tuple[str, ...]:
     """What it works on, and what else there is."""
     structure = plan_of(qp).structure
     analysis, system = structure.analysis, counted(structure)
-    told = "no other engine takes matrices of this size"
     together = []
     if system is not None:
         apart = f", {int(system.apart.sum())} long rows set apart" if system.apart.any() else ""
         together = [f"batches  side by side, {system.products:,} products for {system.stored:,} entries of each factor{apart}"]
+    asked = f"asked for float64 on a CPU{f', in batches from {chosen.least} on' if chosen.least > 1 else ''}"
     return (
-        f"sparse asked for float64 on a CPU: {chosen.why}",
+        f"sparse {asked}: {chosen.why}",
         *(f"       {line}" for line in together),
         f"       {'few      ' if together else ''}one by one, {analysis.N:,} rows, {analysis.stored:,} entries of the factor, "
         f"fronts up to {analysis.largest}",
-        f"others {told if chosen.only else 'solve what is not float64 on a CPU, smoothed or under torch.func: dense'}",
     )
 
 

@@ -39,7 +39,7 @@ from .plan import Built, Plan, plan_of
 from .rows import Rows, rows_of
 from .solution import Context, Solution
 from .solve import solve
-from .sparse.choose import choice, dense_or_error, serves
+from .sparse.choose import asked, dense_or_error
 from .sparse.data import SparseData
 from .sparse.solve import solve as sparse_solve
 from .status import Status
@@ -300,7 +300,7 @@ class Layer(nn.Module):
         given = inputs
         if bound.dtype != bound.like.dtype:
             options = replace(options, precision=binding.coarser(options.precision, bound.dtype))
-        sparse = serves(choice(self._qp, options), options, bound.like)
+        sparse = asked(self._qp, options, bound.like, math.prod(bound.batch))
         built = self._plan.build(
             inputs, self._functions, bound.like, options.precision or bound.dtype, sparse, lap, options.alone(bound.like)
         )

@@ -6,6 +6,7 @@ call is what was seen in it: the shapes, dtypes and devices that came, and times
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from .cpu.engine import LARGEST
 from .inputs import Bound
 from .laps import Lap
 from .options import Options
-from .sparse.choose import choice, serves
+from .sparse.choose import asked
 
 STAGES = ("check inputs", "derived parameters", "assemble", "solve", "solution", "backward")
 PATIENCE_S, LEAST, MOST = 0.5, 3, 15  # seconds for the calls that are timed, and their number
@@ -185,7 +186,7 @@ def _unchanging(call: Call, size: int) -> Tip | None:
 def _engine(call: Call) -> Tip | None:
     """Why the torch engine serves this, where the compiled one would be faster."""
     like, n = call.bound.like, call.qp.n
-    if serves(choice(call.qp, call.options), call.options, like):
+    if asked(call.qp, call.options, like, math.prod(call.bound.batch)):
         return None
     if call.options.smoothing:
         why = "smoothing is its own: without it the compiled engine is asked"

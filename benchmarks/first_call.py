@@ -25,7 +25,7 @@ from benchmarks.models import MODELS
 from benchmarks.timing import shown
 from karush.backends.cpu import engine, machine
 from karush.backends.plan import plan_of
-from karush.backends.sparse import choose
+from karush.backends.sparse import choose, lanes, tables
 from karush.canon.canonicalize import REMEMBERED
 
 WARMING = ("lqr", "relu")
@@ -48,7 +48,8 @@ def forget() -> None:
     REMEMBERED.clear()
     plan_of.cache_clear()
     choose._counted.cache_clear()
-    engine._work.cache_clear()
+    for made in (engine._solve, engine._derive, engine._work, lanes._work, tables.counted, tables.tables):
+        made.cache_clear()
     machine._kernels.clear()
 
 

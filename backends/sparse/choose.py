@@ -1,15 +1,17 @@
 """Whether the sparse engine is asked, by a counted cost.
 
     dense     ITERATIONS ((m + k) n²/2 + n³/6) multiply-adds, and a few passes over every place in Q, G, A
-    sparse    ITERATIONS times the products of the factorization, and a few passes over every entry; what a call costs more
+    sparse    ITERATIONS times the products of the factorization, and a few passes over every entry; a call costs more
     by item   where the list of products is too long: multiply-adds of fronts, memory for each entry of L, and calls by the item
 
-The first two are of the compiled programs, problems side by side. Small models and models that are mostly full are told by their
-sizes alone. For the others the pattern is analysed: that takes up to seconds for the largest, once.
+The first two are of the compiled programs, problems side by side; what a call costs more is earned back by so many problems. Small
+models and models that are mostly full are told by their sizes alone. For the others the pattern is analysed: that takes up to
+seconds for the largest, once.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,23 +28,25 @@ from ..plan import plan_of
 from .tables import counted
 from .values import TooDenseError
 
-SMALL = 8_000  # n (n + m + k) below which a call costs more than the sparse engine saves
-FULL = 0.25  # share of entries from which a model is dense
+SMALL = 1_000  # n (n + m + k) below which nothing is saved
+FULL = 0.4  # share of entries from which a model is dense
 ITERATIONS = 12
-# Nanoseconds, measured on one thread of a machine with AVX-512.
+# Nanoseconds, measured on one thread of a machine with AVX-512; a call is forward and backward.
 PER_MULTIPLY_ADD, PER_PLACE = 0.033, 0.6
-PER_PRODUCT, PER_ENTRY, PER_CALL = 0.33, 1.8, 1e5
+PER_PRODUCT, PER_ENTRY, PER_CALL = 0.33, 1.8, 2e5
 BY_ITEM_FLOPS_PER_NS, BY_ITEM_PER_ENTRY, BY_ITEM = 5.0, 4.0, 6e6
+FEW = 8  # problems: with ``batch_invariant`` the sparse engine serves every batch if it pays from these on
 TOO_LARGE = 2**29  # bytes of dense matrices that are never made
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Whether the sparse engine serves a model, whether no other can, and why, in words."""
+    """Whether the sparse engine serves a model, whether no other can, and why, in words; and how many problems it takes to pay."""
 
     sparse: bool
     only: bool
     why: str
+    least: int = 1
 
 
 def choice(qp: ParamQP, options: Options) -> Choice:
@@ -78,18 +82,25 @@ def _counted(qp: ParamQP) -> Choice:
     share = structure.entries / places
     if share > FULL:
         return Choice(False, False, f"{100 * share:.0f} % of the places in Q, G, A are taken")
-    dense = ITERATIONS * (PER_MULTIPLY_ADD * (rows * n**2 / 2 + n**3 / 6) + PER_PLACE * places)
-    system = counted(structure)
+    dense, system, more = _dense(qp), counted(structure), 0.0
     if system is None:
         analysis = structure.analysis
         sparse = ITERATIONS * (analysis.flops / BY_ITEM_FLOPS_PER_NS + BY_ITEM_PER_ENTRY * analysis.stored) + BY_ITEM
     else:
-        sparse = ITERATIONS * (PER_PRODUCT * system.products + PER_ENTRY * (structure.entries + system.stored)) + PER_CALL
+        sparse = ITERATIONS * (PER_PRODUCT * system.products + PER_ENTRY * (structure.entries + system.stored))
+        more = PER_CALL
     told = (
-        f"{structure.entries:,} of {places:,} places in Q, G, A are taken; estimated {sparse / 1e6:,.1f} ms an item, "
-        f"dense {dense / 1e6:,.1f} ms"
+        f"{structure.entries:,} of {places:,} places in Q, G, A are taken; estimated {sparse / 1e6:,.2f} ms an item, "
+        f"dense {dense / 1e6:,.2f} ms"
     )
-    return Choice(only or sparse < dense, only, told)
+    pays = sparse < dense
+    return Choice(only or pays, only, told, math.ceil(more / (dense - sparse)) if pays and more else 1)
+
+
+def _dense(qp: ParamQP) -> float:
+    """Nanoseconds of a problem among others."""
+    n, rows = qp.n, qp.m + qp.k
+    return ITERATIONS * (PER_MULTIPLY_ADD * (rows * n**2 / 2 + n**3 / 6) + PER_PLACE * n * (n + rows))
 
 
 def _entries(block: Block) -> int:
@@ -106,6 +117,15 @@ def dense_or_error(qp: ParamQP, what: str) -> None:
     if size > TOO_LARGE:
         why = f"it works on dense matrices, which would take {size / 2**30:,.1f} GiB for n={qp.n}, m={qp.m}, k={qp.k}"
         raise input_error("I13", f"{what} is for smaller models", why, "try it on a smaller instance of the model", label="")
+
+
+def asked(qp: ParamQP, options: Options, like: Tensor, batch: int) -> bool:
+    """Whether a call for so many problems goes to the sparse engine. Raises InputError as ``serves`` does."""
+    if options.backend == "auto":
+        size = FEW if options.batch_invariant else batch
+        if size * _dense(qp) <= PER_CALL or size < choice(qp, options).least:
+            return False
+    return serves(choice(qp, options), options, like)
 
 
 def serves(chosen: Choice, options: Options, like: Tensor) -> bool:

@@ -211,3 +211,22 @@ def test_second_derivatives_reach_through_the_kept_factors() -> None:
 
     assert torch.autograd.gradcheck(objective, (p, h), eps=1e-6, atol=1e-6, fast_mode=True)
     assert torch.autograd.gradgradcheck(objective, (p, h), eps=1e-6, atol=1e-5, fast_mode=True)
+
+
+def test_large_batches_of_middling_models_are_sparse_and_single_ones_dense() -> None:
+    """What a call costs more is earned back by many problems. ``batch_invariant`` decides once, for every batch."""
+    x, d, cap = kr.Variable(24, name="x"), kr.Parameter(24, name="d"), kr.Parameter(name="cap")
+    problem = kr.Problem(kr.Minimize(kr.sum_squares(x - d)), [kr.abs(x[1:] - x[:-1]) <= cap, kr.sum(x) == 1])
+    layer, fixed = kr.compile(problem), kr.compile(problem, batch_invariant=True)
+    generator = torch.Generator().manual_seed(0)
+    given = {"d": torch.randn(128, 24, generator=generator, dtype=torch.float64), "cap": torch.full((128,), 0.2).double()}
+    many = layer(given)
+    assert isinstance(many.data, SparseData)
+    assert isinstance(fixed(given).data, SparseData)
+    one = {name: value[3] for name, value in given.items()}
+    assert not isinstance(layer(one).data, SparseData)
+    assert isinstance(fixed(one).data, SparseData)
+    torch.testing.assert_close(layer(one)["x"], many["x"][3], rtol=1e-9, atol=1e-9)
+    told = str(layer.explain())
+    assert "in batches from" in told
+    assert "cpu    asked for float64 on a CPU" in told
