@@ -64,6 +64,7 @@ def solve_qp(
     before any work, SolveError if an item fails and ``on_failure`` is "raise".
     """
     options = options_of(eps, eps_abs, max_iter, on_failure, accept, regularize, smoothing, backend, batch_invariant)
+    lb, ub = _spread(lb, Q), _spread(ub, Q)
     given = (Q, p, G, h, A, b, lb, ub)
     form = _forms.get(_signature(given))
     frame = None if form is None or backend == "sparse" else form.frame
@@ -181,6 +182,13 @@ def _signature(given: Collection[Any]) -> Signature | None:
     if usual:
         return tuple(shapes)
     return *shapes, *[(value.dtype, value.device, value.layout) for value in given if value is not None]
+
+
+def _spread(bound: Any, Q: Any) -> Any:
+    """One number for every variable as the tensor that it stands for, so that the call looks like others of its kind."""
+    if type(bound) in (float, int) and type(Q) in PLAIN and Q.dim() and Q.dtype.is_floating_point and not Q.is_meta:
+        return torch.full(Q.shape[-1:], float(bound), dtype=Q.dtype, device=Q.device)
+    return bound
 
 
 def _all_checked(blocks: Mapping[str, Any], sides: Mapping[str, Any], sparse: bool = False) -> dict[str, Tensor]:
