@@ -36,7 +36,7 @@ from torch.autograd import Function
 from . import batching, compiled, linear
 from .alone import each
 from .cpu import engine as cpu
-from .cpu.outcome import Held
+from .cpu.outcome import Held, Outcome
 from .data import QPData, WarmStart
 from .find import find
 from .found import Found
@@ -47,15 +47,15 @@ FACTOR = 8  # tensors that make up a factor
 Product: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
-def solved(options: Options, rejected: Tensor | None, data: QPData, warm: WarmStart | None) -> Found:
+def solved(options: Options, rejected: Tensor | None, data: QPData, warm: WarmStart | None, begun: Outcome | None = None) -> Found:
     """``find`` with derivatives. A warm start is a hint: under a transform of torch.func it is not taken."""
     tensors = data.blocks
     if batching.transformed():
         return Found(*Solve.apply(options, rejected, *tensors))
     if not (followed(tensors) or dual_level()):
-        return find(data, options, rejected, warm)
+        return find(data, options, rejected, warm, begun)
     held: list[Found] = []
-    values = Eager.apply(held, options, rejected, warm, *tensors)
+    values = Eager.apply(held, options, rejected, warm, begun, *tensors)
     return Found(*values, *held[0].detached)
 
 
@@ -78,9 +78,15 @@ class Eager(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, held: list[Found], options: Options, rejected: Tensor | None, warm: WarmStart | None, *tensors: Tensor | None
+        ctx: Any,
+        held: list[Found],
+        options: Options,
+        rejected: Tensor | None,
+        warm: WarmStart | None,
+        begun: Outcome | None,
+        *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        found = find(data_of(tensors), options, rejected, warm)
+        found = find(data_of(tensors), options, rejected, warm, begun)
         held.append(found)
         ctx.options = options
         saved = (*tensors, found.x, found.y, found.z, *found.factor)
@@ -92,11 +98,11 @@ class Eager(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        return None, None, None, None, *_pulled(ctx, ctx.needs_input_grad[4:], grads)
+        return None, None, None, None, None, *_pulled(ctx, ctx.needs_input_grad[5:], grads)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
-        return _pushed(ctx, tangents[4:])
+        return _pushed(ctx, tangents[5:])
 
 
 class Solve(Function):

@@ -21,8 +21,11 @@ from .data import Frame, QPSolution, WarmStart
 from .options import Options
 
 
-def solve(tensors: Sequence[Any], frame: Frame, options: Options, warm: WarmStart | None) -> QPSolution | None:
-    """Solutions for Q, p, G, h, A, b, lb, ub as ``frame`` describes them; None where it takes the long way."""
+def solve(tensors: Sequence[Any], frame: Frame, options: Options, warm: WarmStart | None) -> QPSolution | Outcome | None:
+    """Solutions for Q, p, G, h, A, b, lb, ub as ``frame`` describes them.
+
+    Where it takes the long way, what is found already; None if that is nothing.
+    """
     if not options.plain or not cpu.serves(tensors[0], frame.n, frame.B, options) or batching.transformed() or dual_level():
         return None
     if torch.compiler.is_compiling() or shared.serves(frame, options):
@@ -30,7 +33,7 @@ def solve(tensors: Sequence[Any], frame: Frame, options: Options, warm: WarmStar
     wanted = followed(tensors)
     outcome = cpu.find(tensors, frame, options, warm, wanted)
     if outcome.left:
-        return None
+        return outcome if wanted or outcome.rest.places.B == 1 else None  # else without the factors
     known = Direct.apply(outcome, options, *tensors) if wanted else outcome.solution
     rest = outcome.rest
     return QPSolution.of(frame.names, known, rest if rest.factor is None else rest.without_factor)

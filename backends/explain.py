@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 import textwrap
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from .measure import Measured
 from .options import Options
 from .plan import plan_of
 from .rows import all_rows
-from .sparse.choose import Choice, choice
+from .sparse.choose import FEW, Choice, choice
 from .sparse.tables import counted
 
 LONGEST = 44  # characters of an expression of parameters in a table
@@ -357,10 +358,12 @@ def _engine(qp: ParamQP, options: Options, weights: bool) -> tuple[str, ...]:
     """Which engine is asked, why, and how much at a time. ``weights``: Q is constant and diagonal."""
     size, chosen = (qp.n, qp.m, qp.k), choice(qp, options)
     dual, system = weights and dual_pays(qp.n, qp.m + qp.k), f"one {qp.n} x {qp.n} system per problem"
-    sparse = _sparse_engine(qp, chosen) if chosen.sparse else ()
+    # With batch_invariant it is decided once, for every batch.
+    least = (1 if chosen.least <= FEW else math.inf) if options.batch_invariant else chosen.least
+    sparse = _sparse_engine(qp, chosen, least) if chosen.sparse and least < math.inf else ()
     if chosen.only:
         return (*sparse, "others no other engine takes matrices of this size")
-    if chosen.sparse and chosen.least == 1:
+    if sparse and least == 1:
         return (*sparse, "others solve what is not float64 on a CPU, smoothed or under torch.func: dense")
     if options.backend == "torch":
         compiled = "not asked, because backend='torch'"
@@ -375,7 +378,9 @@ def _engine(qp: ParamQP, options: Options, weights: bool) -> tuple[str, ...]:
             beside = (
                 f"one problem per vector lane; in batches up to {few}, one at a time" if few > 1 else "one problem per vector lane"
             )
-        compiled = f"asked for float64 on a CPU: {beside}; all threads; it keeps what it can prove"
+        compiled = (
+            f"asked for float64 on a CPU: {beside}; on several threads where there is work for them; it keeps what it can prove"
+        )
     return (
         *sparse,
         f"cpu    {compiled}",
@@ -385,7 +390,7 @@ def _engine(qp: ParamQP, options: Options, weights: bool) -> tuple[str, ...]:
     )
 
 
-def _sparse_engine(qp: ParamQP, chosen: Choice) -> tuple[str, ...]:
+def _sparse_engine(qp: ParamQP, chosen: Choice, least: float) -> tuple[str, ...]:
     """What it works on, and what else there is."""
     structure = plan_of(qp).structure
     analysis, system = structure.analysis, counted(structure)
@@ -393,7 +398,7 @@ def _sparse_engine(qp: ParamQP, chosen: Choice) -> tuple[str, ...]:
     if system is not None:
         apart = f", {int(system.apart.sum())} long rows set apart" if system.apart.any() else ""
         together = [f"batches  side by side, {system.products:,} products for {system.stored:,} entries of each factor{apart}"]
-    asked = f"asked for float64 on a CPU{f', in batches from {chosen.least} on' if chosen.least > 1 else ''}"
+    asked = f"asked for float64 on a CPU{f', in batches from {least} on' if least > 1 else ''}"
     return (
         f"sparse {asked}: {chosen.why}",
         *(f"       {line}" for line in together),

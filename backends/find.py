@@ -8,6 +8,7 @@ from torch import Tensor
 from . import engine, shared
 from .certificates import adjudicate
 from .cpu import engine as cpu
+from .cpu.outcome import Outcome
 from .data import QPData, WarmStart
 from .failure import SolveError
 from .far import near
@@ -23,19 +24,30 @@ CACHE = 10 * 2**20
 MEMORY = 2 * 2**30
 
 
-def find(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStart | None = None) -> Found:
-    """Solve, adjudicate what is left, and raise if that is the policy. Large batches go through in parts: items do not interact."""
-    by = _by_cpu if cpu.serves(data.Q, data.sizes[0], data.batch, options) else _by_torch
-    found = by(data, options, rejected, warm)
+def find(
+    data: QPData, options: Options, rejected: Tensor | None, warm: WarmStart | None = None, begun: Outcome | None = None
+) -> Found:
+    """Solve, adjudicate what is left, and raise if that is the policy. Large batches go through in parts: items do not interact.
+
+    ``begun``: what the compiled engine has found already.
+    """
+    if cpu.serves(data.Q, data.sizes[0], data.batch, options):
+        found = _by_cpu(data, options, rejected, warm, begun)
+    else:
+        found = _by_torch(data, options, rejected, warm)
     if options.on_failure == "raise" and not bool(found.ok.all()):
         indices = (~found.ok).nonzero().squeeze(1)
         raise SolveError(found.solution, indices.tolist(), [Status(code) for code in found.status[indices].tolist()])
     return found
 
 
-def _by_cpu(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStart | None) -> Found:
+def _by_cpu(data: QPData, options: Options, rejected: Tensor | None, warm: WarmStart | None, begun: Outcome | None) -> Found:
     """What the compiled engine proves; the torch engine decides what the others are."""
-    if shared.serves(data.frame, options):
+    if begun is not None:
+        whole, unproved = begun.found
+        axes = len(begun.rest.frame.batch)
+        found = Found(*(part.reshape(data.batch, *part.shape[axes:]) for part in whole))
+    elif shared.serves(data.frame, options):
         found, unproved = shared.find(data, options)
     else:
         found, unproved = cpu.find(data.blocks, data.frame, options, warm).found

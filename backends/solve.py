@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import direct, smooth
 from .adjoint import solved
+from .cpu.outcome import Outcome
 from .data import QPData, QPSolution, WarmStart
 from .options import Options
 
@@ -27,11 +28,13 @@ def solve(
     and x by no more than ten ``eps``. Raises SolveError if an item fails, unless ``on_failure`` says otherwise.
     """
     found = direct.solve(data.blocks, data.frame, options, warm_start) if rejected is None and data.sizes[0] else None
-    return found or in_full(data, options, rejected, warm_start)
+    return found if isinstance(found, QPSolution) else in_full(data, options, rejected, warm_start, found)
 
 
-def in_full(data: QPData, options: Options, rejected: Tensor | None, warm_start: WarmStart | None) -> QPSolution:
-    """The same by the long way, which everything can go."""
+def in_full(
+    data: QPData, options: Options, rejected: Tensor | None, warm_start: WarmStart | None, begun: Outcome | None = None
+) -> QPSolution:
+    """The same by the long way, which everything can go. ``begun``: what the compiled engine has found already."""
     if not data.sizes[0]:
         return _without_variables(data, options, rejected)
     if not data.batch:
@@ -41,7 +44,7 @@ def in_full(data: QPData, options: Options, rejected: Tensor | None, warm_start:
         eye = torch.eye(data.Q.shape[2], dtype=data.Q.dtype, device=data.Q.device)
         data = replace(data, Q=data.Q + options.regularize * eye)
     smoothed = smooth.solve(data, options, rejected) if options.smoothing else None
-    solution = smoothed or solved(options, rejected, data, warm_start).solution
+    solution = smoothed or solved(options, rejected, data, warm_start, begun).solution
     if options.on_failure != "nan":
         return solution
     ok = solution.ok.unsqueeze(1)

@@ -68,10 +68,12 @@ def solve_qp(
     given = (Q, p, G, h, A, b, lb, ub)
     form = _forms.get(_signature(given))
     frame = None if form is None or backend == "sparse" else form.frame
+    begun = None
     if frame is not None:
         found = direct.solve(given, frame, options, start_of(warm_start, frame.sizes, frame.B, p))
-        if found is not None:
+        if isinstance(found, QPSolution):
             return found
+        begun = found
     sparse = backend == "sparse" or any(arguments.is_sparse(matrix) for matrix in (Q, G, A))
     posed = _posed_sparse if sparse else _posed
     data, batch, dtype = posed({"Q": Q, "p": p, "G": G, "h": h, "A": A, "b": b}, {"lb": lb, "ub": ub})
@@ -85,7 +87,7 @@ def solve_qp(
         elif frame is None:
             solution = solve(data, options, warm_start=start)
         else:
-            solution = in_full(data, options, None, start)
+            solution = in_full(data, options, None, start, begun)
     except SolveError as error:
         raise SolveError(_shaped(error.solution, batch, dtype), error.indices, error.status) from None
     if len(batch) == 1 and dtype == data.Q.dtype:

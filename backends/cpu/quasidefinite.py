@@ -1,12 +1,12 @@
 """The linear system in the variables where Q and W are sparse: the factor of F (Q + W'DW) F + diag, with few rows set apart.
 
-Rows of W that are almost full would fill all of it. They are unknowns of their own, B, and the others, W, are folded into Q:
+Rows of W that are almost full would fill all of it. They are unknowns of their own, B, and the others, C, are folded into Q:
 
-    [ F (Q + W'D W) F + diag      F B' ]        of size N = n + rows of B;  solved for (r, 0), its x is that of
-    [          B F              -1/D_B ]        (F (Q + W'DW + B' D_B B) F + diag)^-1 r
+    [ F (Q + C'D C) F + diag      F B' ]        of size N = n + rows of B;  solved for (r, 0), its x is that of
+    [          B F              -1/D_B ]        (F (Q + C'DC + B' D_B B) F + diag)^-1 r
 
 Such a matrix is quasidefinite: with any order of pivots it has the factor P' L S L' P, S the signs of its pivots (Vanderbei 1995).
-The order keeps L sparse, with B last. Entry by entry, columns one after the other, by tables that say which products belong to it:
+The order keeps L sparse. Entry by entry, columns one after the other, by tables that say which products belong to it:
 
     L_ik L_kk s_k = M_ik - sum over j < k of  s_j L_ij L_kj        ``taken``: those with s_j = 1,  ``given``: with s_j = -1
 

@@ -43,9 +43,11 @@ def conditioning(data: SparseData, solution: QPSolution, own: Tensor | None = No
     doubtful = (rcond <= DOUBTFUL).nonzero().squeeze(1)  # not what failed, which is NaN
     if not len(doubtful) or not hard.small(data):
         return Conditioning(flags, rcond, margin)
-    exact = exact_conditioning(hard.dense(data, doubtful.tolist()), hard.selected(solution, doubtful), own)
-    told = (flags, exact.flags), (rcond, exact.rcond), (margin, exact.margin)
-    return Conditioning(*(whole.index_copy(0, doubtful, part) for whole, part in told))
+    for some in doubtful.split(hard.AT_ONCE):
+        exact = exact_conditioning(hard.dense(data, some.tolist()), hard.selected(solution, some), own)
+        for whole, part in (flags, exact.flags), (rcond, exact.rcond), (margin, exact.margin):
+            whole.index_copy_(0, some, part)
+    return Conditioning(flags, rcond, margin)
 
 
 def _one(data: SparseData, solution: QPSolution, i: int, own: Any) -> tuple[int, float, float]:

@@ -29,6 +29,7 @@ from .item import Floats
 from .residuals import Point
 
 SMALL = 2**18  # places in Q, G, A: at n = m = 350, a second for an item
+AT_ONCE = 32  # items, of 2 MiB each at the most
 UNDECIDED = Status.SOLVED_INACCURATE, Status.MAX_ITERATIONS, Status.NUMERICAL_ERROR
 
 
@@ -56,11 +57,13 @@ def decided(data: SparseData, options: Options, items: Sequence[int], found: lis
     places = [at for at, one in enumerate(found) if one.status in UNDECIDED]
     if not places or not small(data):
         return found
-    again = engines.find(dense(data, [items[at] for at in places]), replace(options, on_failure="return", backend="torch"), None)
-    result = list(found)
-    for row, at in enumerate(places):
-        if Status(int(again.status[row])) not in UNDECIDED or float(again.scaled[row].max()) < found[at].scaled.max():
-            result[at] = _as_found(data, items[at], again, row)
+    result, own = list(found), replace(options, on_failure="return", backend="torch")
+    for first in range(0, len(places), AT_ONCE):
+        some = places[first : first + AT_ONCE]
+        again = engines.find(dense(data, [items[at] for at in some]), own, None)
+        for row, at in enumerate(some):
+            if Status(int(again.status[row])) not in UNDECIDED or float(again.scaled[row].max()) < found[at].scaled.max():
+                result[at] = _as_found(data, items[at], again, row)
     return result
 
 

@@ -31,7 +31,9 @@ BY_ITEM, PER_ROW = 250_000, 20  # products that take as long as an item by itsel
 
 @dataclass(frozen=True)
 class Kept:
-    """What the derivative needs: the factors, for the items that are ``proved``, and the active sets. No result is among them."""
+    """What the derivative needs: the factors, for the items that are ``proved``, and the active sets. Results are not among them:
+    these would hold what holds them, and a field that somebody writes to must not reach a gradient.
+    """
 
     at: Tables
     shape: machine.Layout
@@ -40,8 +42,8 @@ class Kept:
     active: Active
 
 
-def find(data: SparseData, options: Options, warm: WarmStart | None) -> tuple[QPSolution, Kept] | None:
-    """Solve a batch, as if all were proved; the rows of those that are not are void.
+def find(data: SparseData, options: Options, warm: WarmStart | None, keep: bool) -> tuple[QPSolution, Kept] | None:
+    """Solve a batch, as if all were proved; the rows of those that are not are void. ``keep``: whether the factors are wanted.
 
     None if one by one they are faster, or the structure does not suit.
     """
@@ -54,29 +56,30 @@ def find(data: SparseData, options: Options, warm: WarmStart | None) -> tuple[QP
     n, m, k = data.sizes
     lower, upper = (0 if bound is None else n for bound in (data.lb, data.ub))
     empty, flags = data.p.new_empty, torch.bool
-    x, z_lb, z_ub, scale = (empty((B, n)) for _ in range(4))
-    y, z, s, weight, scaled, absolute = (empty((B, size)) for size in (k, m, m, m + k, 4, 4))
-    unit, flat = empty((B, 1)), empty((B, 1))
-    L = empty((B, at.places.stored))
+    x, z_lb, z_ub = (empty((B, n)) for _ in range(3))
+    y, z, s, scaled, absolute = (empty((B, size)) for size in (k, m, m, 4, 4))
+    factor = tuple(empty((B, size)) for size in (at.places.stored, n, m + k, 1, 1)) if keep else ()
     proved, taken = torch.zeros(B, dtype=flags), torch.empty(B, dtype=torch.int32)
     rows, at_lower, at_upper = (torch.zeros((B, size), dtype=flags) for size in (m, n, n))
-    written = x, y, z, z_lb, z_ub, s, scaled, absolute, taken, proved, L, scale, weight, unit, flat, rows, at_lower, at_upper
+    solution, marks = (x, y, z, z_lb, z_ub, s, scaled, absolute, taken, proved), (rows, at_lower, at_upper)
 
     words = [B, m, k, lower, upper, address(at.words), 0]
     before = (None,) * 5 if warm is None else (warm.x, warm.y, warm.z, warm.z_lb, warm.z_ub)
     held = _addressed((data.Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub, *before), words)
-    words += [result.data_ptr() for result in written]
+    words += [result.data_ptr() for result in solution]
+    words += [part.data_ptr() for part in factor] or [0] * 5
+    words += [mark.data_ptr() for mark in marks]
     tried, numbers = attempts(options.tolerance(data.p.dtype), options.max_iter, m + lower + upper > 0, warm is not None)
     table = array("q", words + tried)
     # The steps are the same side by side or alone, and so is their rounding.
     shape = machine.alone() if B == 1 else machine.lanes()
     run(_work("solve_sparse", at.places, at.products, shape, B, m, k, lower, upper), table, numbers)
     del held  # until here, what was read had to live
-    active = Active(rows, at_lower, at_upper)
     none = [torch.zeros(B, size, dtype=x.dtype) for size in (n, k, m, n, n)]
     status = torch.full((B,), int(Status.SOLVED), dtype=torch.int8)
-    solution = QPSolution(x, y, z, z_lb, z_ub, s, status, proved, taken, Residuals(scaled, absolute), active, Ray(*none))
-    return solution, Kept(at, shape, (L, scale, weight, unit, flat), proved.clone(), active)
+    kept = Kept(at, shape, factor, proved.clone(), Active(*(mark.clone() for mark in marks)))
+    points = x, y, z, z_lb, z_ub, s
+    return QPSolution(*points, status, proved, taken, Residuals(scaled, absolute), Active(*marks), Ray(*none)), kept
 
 
 def derive(data: SparseData, kept: Kept, r: Sequence[Tensor]) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]:

@@ -50,7 +50,8 @@ def _solve(data: SparseData, options: Options, rejected: Tensor | None, warm_sta
         data = data.regularized(options.regularize)
     held: list[QPSolution] = []
     tensors = (data.Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub)
-    x, y, z, z_lb, z_ub, s = Solve.apply(held, data.structure, options, rejected, warm_start, *tensors)
+    keep = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+    x, y, z, z_lb, z_ub, s = Solve.apply(held, data.structure, options, rejected, warm_start, keep, *tensors)
     solution = replace(held[0], x=x, y=y, z=z, z_lb=z_lb, z_ub=z_ub, s=s)
     if options.on_failure != "nan":
         return solution
@@ -70,16 +71,18 @@ class Solve(Function):
         options: Options,
         rejected: Tensor | None,
         warm: WarmStart | None,
+        keep: bool,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
         data = SparseData(structure, *tensors)  # type: ignore[arg-type]  # in order
-        solution, systems = _found(data, options, rejected, warm)
+        solution, systems = _found(data, options, rejected, warm, keep)
         held.append(solution)
         if options.on_failure == "raise" and not bool(solution.ok.all()):
             indices = (~solution.ok).nonzero().squeeze(1)
             raise SolveError(solution, indices.tolist(), [Status(code) for code in solution.status[indices].tolist()])
         ctx.structure, ctx.systems = structure, systems
-        ctx.masks = solution.ok.unsqueeze(1), solution.active.lb, solution.active.ub
+        # Copies: what somebody writes to the fields of a solution must not reach its gradients.
+        ctx.masks = solution.ok.unsqueeze(1).clone(), solution.active.lb.clone(), solution.active.ub.clone()
         ctx.save_for_backward(*tensors, solution.x, solution.y, solution.z)
         ctx.set_materialize_grads(False)
         return solution.x, solution.y, solution.z, solution.z_lb, solution.z_ub, solution.s
@@ -97,7 +100,7 @@ class Solve(Function):
             g_x = g_x - _columns(s.G.rows, s.G.cols, G, g_s, s.n)
         g_w = torch.where(upper, g_ub, 0) - torch.where(lower, g_lb, 0)
         l_x, l_y, l_z, l_w = KKTSolve.apply(ctx.systems, s, Q, G, A, g_x, g_y, g_z, g_w)
-        needs = ctx.needs_input_grad[5:]
+        needs = ctx.needs_input_grad[6:]
         dQ = _of_Q(s, Q, l_x, x) if needs[0] else None
         dp = summed_like(p, -l_x) if needs[1] else None
         dG = _of_rows(s.G, G, l_z + g_s, x, z, l_x) if needs[2] else None
@@ -106,12 +109,14 @@ class Solve(Function):
         db = summed_like(b, l_y) if needs[5] else None
         dlb = summed_like(lb, torch.where(lower, l_w, 0)) if needs[6] else None
         dub = summed_like(ub, torch.where(upper, l_w, 0)) if needs[7] else None
-        return None, None, None, None, None, dQ, dp, dG, dh, dA, db, dlb, dub
+        return None, None, None, None, None, None, dQ, dp, dG, dh, dA, db, dlb, dub
 
 
-def _found(data: SparseData, options: Options, rejected: Tensor | None, warm: WarmStart | None) -> tuple[QPSolution, _Systems]:
+def _found(
+    data: SparseData, options: Options, rejected: Tensor | None, warm: WarmStart | None, keep: bool = True
+) -> tuple[QPSolution, _Systems]:
     """The compiled programs as far as they prove what they find, item by item for the rest."""
-    solved = lanes.find(data, options, warm)
+    solved = lanes.find(data, options, warm, keep)
     if solved is None:
         whole, kept, left = None, None, list(range(data.batch))
     else:
@@ -154,10 +159,10 @@ class _Systems:
         r_x, r_y, r_z, r_bound = r
         if self.kept is None:
             u_x, u_y, u_z, u_bound = (torch.zeros_like(part) for part in r)
-            singular = []
+            singular = set()
         else:
             (u_x, u_y, u_z, u_bound), lost = lanes.derive(self.data, self.kept, r)
-            singular = lost.nonzero().squeeze(1).tolist()
+            singular = set(lost.nonzero().squeeze(1).tolist())
         left = [*(i for i, (_, held) in self.items.items() if held is not None), *singular]
         if not left:
             return u_x, u_y, u_z, u_bound

@@ -33,9 +33,9 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     ways: list[bool] = []
     original = direct.solve
 
-    def told(*arguments: Any) -> kr.QPSolution | None:
+    def told(*arguments: Any) -> Any:
         found = original(*arguments)
-        ways.append(found is not None)
+        ways.append(isinstance(found, kr.QPSolution))
         return found
 
     monkeypatch.setattr(direct, "solve", told)
@@ -245,3 +245,31 @@ def test_tensors_that_escaped_from_a_transform() -> None:
     assert Q.grad is not None
     with torch.no_grad():
         assert torch.equal(kr.solve_qp(**given | {"p": escaped[0]}).x, expected)
+
+
+def test_an_item_that_is_left_is_no_reason_to_solve_its_mates_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiled engine is asked once, and its answers count, in the shapes of the call."""
+    calls = []
+    original = cpu.find
+
+    def counted(*given: Any) -> Any:
+        calls.append(1)
+        return original(*given)
+
+    problem = {name: t.reshape(2, 3, *t.shape[1:]).clone() for name, t in arguments(6).items()}
+    problem["p"][1, 1] = torch.nan
+    leaves = {name: t.requires_grad_() for name, t in problem.items()}
+    healthy = torch.tensor([True] * 4 + [False] + [True])
+    monkeypatch.setattr(cpu, "find", counted)
+    solution = kr.solve_qp(**leaves, on_failure="return")
+    solution.x.square().sum().backward()
+    assert len(calls) == 1
+    assert torch.equal(solution.ok.reshape(-1), healthy)
+    others = {name: t.detach().reshape(6, *t.shape[2:])[healthy].requires_grad_() for name, t in problem.items()}
+    mates = kr.solve_qp(**others)
+    mates.x.square().sum().backward()
+    assert torch.equal(solution.x.reshape(6, -1)[healthy], mates.x)
+    for name, leaf in leaves.items():
+        assert leaf.grad is not None
+        assert torch.equal(leaf.grad.reshape(others[name].new_zeros(6, *leaf.shape[2:]).shape)[healthy], others[name].grad), name
+        assert not leaf.grad.reshape(6, -1)[4].any()
