@@ -26,7 +26,7 @@ from benchmarks import flops, peers
 from benchmarks.peers import Layer
 from benchmarks.random_qps import random_qps
 from benchmarks.timing import now, ratio, spread, told
-from karush.backends.cpu import engine
+from karush.backends.cpu import threads
 
 
 class Case(NamedTuple):
@@ -145,15 +145,15 @@ def compare(case: Case, repeats: int, device: str) -> None:
 def native() -> Iterator[list[tuple[float, int]]]:
     """Milliseconds and threads of every call of native code, while it is open."""
     calls: list[tuple[float, int]] = []
-    run = engine.run
+    run = threads.run
 
-    def timed(work: engine.Work, *tables: Any) -> None:
+    def timed(work: threads.Work, *tables: Any) -> None:
         start = now()
         run(work, *tables)
         spent = 1e3 * (now() - start)
         calls.append((spent, min(torch.get_num_threads(), work.blocks) if work.shared else 1))
 
-    with mock.patch.object(engine, "run", timed):
+    with mock.patch.object(threads, "run", timed):
         yield calls
 
 
@@ -193,13 +193,13 @@ def limits(cases: list[Case], repeats: int) -> None:
     print(f"{'':<31}{'':>11}{'kFLOP':>9}{'forward':>10}{'of it':>9}{'of backw.':>11}{'':>9}{'native':>9}{'of the limit':>21}")
     heads = ("iterations", 11), ("an item", 9), ("ms", 10), ("native", 9), ("native", 11), ("threads", 9), ("GFLOP/s", 9)
     print(f"{'(n, m, k)':>15}   {'batch':<13}{''.join(f'{head:>{width}}' for head, width in heads)}{'native':>11}{'call':>10}")
-    for case, iterations, (whole, part, threads) in rows:
+    for case, iterations, (whole, part, used) in rows:
         each = flops.forward(*case.size, iterations)
-        rate, limit = 1e3 * case.batch * each, threads * peak
+        rate, limit = 1e3 * case.batch * each, used * peak
         backward = f"{100 * part.backward / whole.backward:9.0f} %" if case.gradients else f"{'-':>11}"
         print(
             f"{case}{iterations:11.1f}{each / 1e3:9.1f}{whole.forward:10.3f}{100 * part.forward / whole.forward:7.0f} %{backward}"
-            f"{threads:9}{rate / part.forward / 1e9:9.1f}{100 * rate / part.forward / limit:9.0f} %"
+            f"{used:9}{rate / part.forward / 1e9:9.1f}{100 * rate / part.forward / limit:9.0f} %"
             f"{100 * rate / whole.forward / limit:8.0f} %",
             flush=True,
         )

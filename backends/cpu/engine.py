@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import math
-import os
-import threading
 from array import array
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import accumulate, count
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -23,18 +20,16 @@ from torch import Tensor
 from ..data import Frame, WarmStart
 from ..engine import EARLY, FROM_NOTHING, LOOSE, PATIENT, REFINEMENTS, SECOND, UNDECIDED, WARM_ITERATIONS
 from ..options import Options
-from . import buffers, derivative, machine, solve
+from . import buffers, derivative, machine, solve, threads
 from .buffers import like
 from .dual import kept_size
 from .outcome import FACTOR, OUTCOME, Held, Outcome, Places, Rest, places
 from .problem import DENSE, DIAGONAL, Sizes
+from .threads import Work
 
 # Variables from which W problems side by side are slower than one after the other. Below, it takes W n / LARGE of them to pay.
 LARGE = 56
 LARGEST = 1000  # beyond, the blocked factorizations of torch's libraries win
-# Nanoseconds of work below which handing over to another thread costs more than it brings. It takes 50 µs, and twice as much where
-# idle threads of another library spin on the core: of 240 µs nothing was gained.
-WORTH_A_THREAD = 400_000
 FLOPS_PER_NS = 50.0
 F = torch.float64
 PACKED = 2048  # doubles up to which one problem's results lie together: whoever keeps one of them keeps all
@@ -151,7 +146,7 @@ def find(tensors: Sequence[Any], frame: Frame, options: Options, warm: WarmStart
     else:
         solution = [torch.empty_like(one) for one in ready.likes]
         rest = _scattered(table, frame, solution, ready)
-    run(ready.work, table, ready.numbers)
+    threads.run(ready.work, table, ready.numbers)
     del held  # until here, what was read had to live
     return Outcome(tuple(solution), rest, table[solve.LEFT] != 0)
 
@@ -271,7 +266,7 @@ def derive(
     table[flags + 1 : flags + 5] = array("q", [0 if one is None else one.data_ptr() for one in made[:4]])
     table[flags + 6 : flags + 9] = array("q", [0 if one is None else one.data_ptr() for one in made[4:]])
     table[flags + 5] = table.buffer_info()[0] + 8 * derivative.WORDS
-    run(ready.work, table, NO_NUMBERS)
+    threads.run(ready.work, table, NO_NUMBERS)
     del held
     lost = torch.frombuffer(table, dtype=torch.bool, count=B, offset=8 * derivative.WORDS) if table[derivative.LOST] else None
     return made, lost
@@ -298,18 +293,6 @@ def _read(tensors: Sequence[Tensor | None], B: int, table: array[int], first: in
     return copies
 
 
-# Threads
-
-
-class Work(NamedTuple):
-    """A kernel, the blocks of problems it runs over, the bytes it works in, and whether another thread is worth its while."""
-
-    kernel: machine.Kernel
-    blocks: int
-    room: int
-    shared: bool
-
-
 @lru_cache(maxsize=256)
 def _work(program: str, shape: machine.Layout, batch: int, n: int, m: int, k: int, lower: int = 0, upper: int = 0) -> Work:
     """Found once for all calls of one size."""
@@ -322,57 +305,5 @@ def _work(program: str, shape: machine.Layout, batch: int, n: int, m: int, k: in
     else:
         scratch, flops = derivative.scratch_size(sizes), 20 * n * ((0 if dual else n) + K)
     blocks = -(-batch // shape.W)
-    shared = blocks > 1 and blocks * shape.W * flops / FLOPS_PER_NS >= WORTH_A_THREAD
+    shared = threads.pays(blocks, shape.W * flops / FLOPS_PER_NS)
     return Work(machine.kernel(program, n, shape), blocks, 8 * shape.W * scratch, shared)
-
-
-def run(work: Work, words: array[int], numbers: array[float]) -> None:
-    """Call a kernel for all its blocks, on several threads where that pays."""
-    kernel, blocks, size, shared = work
-    first, second = words.buffer_info()[0], numbers.buffer_info()[0]
-    threads = min(torch.get_num_threads(), blocks) if shared else 1
-    if threads == 1:
-        kernel(first, second, _scratch(size), 0, blocks)
-        _tidy(size)
-        return
-    step = max(1, blocks // (8 * threads))
-    tickets = count()
-
-    def share() -> None:
-        """Blocks by small shares, so that a thread that is held up holds up nothing."""
-        place = _scratch(size)
-        while (start := next(tickets) * step) < blocks:
-            kernel(first, second, place, start, min(start + step, blocks))
-        _tidy(size)
-
-    helpers = [_pool(threads - 1, os.getpid()).submit(share) for _ in range(threads - 1)]
-    share()
-    for helper in helpers:
-        helper.result()
-
-
-_local = threading.local()
-KEPT = 64 * 2**20  # bytes of working memory that a thread keeps for its next call
-
-
-def _scratch(size: int) -> int:
-    """Where ``size`` bytes begin, at a cache line, which are the thread's own until its next call, or until it is tidied."""
-    kept: tuple[int, int, Tensor] | None = getattr(_local, "memory", None)
-    if kept is not None and kept[1] >= size:
-        return kept[0]
-    room = torch.empty(size + 64, dtype=torch.uint8)
-    address = room.data_ptr()
-    _local.memory = kept = address + -address % 64, size, room
-    return kept[0]
-
-
-def _tidy(size: int) -> None:
-    """Keep what the next call can use, if it is not too much."""
-    if size > KEPT:
-        _local.memory = None
-
-
-@lru_cache(maxsize=4)
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """One for each process: a fork has the pool of its parent, but none of its threads."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="karush")

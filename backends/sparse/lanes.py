@@ -14,10 +14,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..cpu import derivative, machine, solve
-from ..cpu.engine import NO_NUMBERS, WORTH_A_THREAD, Work, attempts, run
+from ..cpu import derivative, machine, solve, threads
+from ..cpu.engine import NO_NUMBERS, attempts
 from ..cpu.patterned import Places
 from ..cpu.problem import SPARSE, Sizes
+from ..cpu.threads import Work
 from ..data import Active, QPSolution, Ray, Residuals, WarmStart
 from ..options import Options
 from ..status import Status
@@ -73,7 +74,7 @@ def find(data: SparseData, options: Options, warm: WarmStart | None, keep: bool)
     table = array("q", words + tried)
     # The steps are the same side by side or alone, and so is their rounding.
     shape = machine.alone() if B == 1 else machine.lanes()
-    run(_work("solve_sparse", at.places, at.products, shape, B, m, k, lower, upper), table, numbers)
+    threads.run(_work("solve_sparse", at.places, at.products, shape, B, m, k, lower, upper), table, numbers)
     del held  # until here, what was read had to live
     none = [torch.zeros(B, size, dtype=x.dtype) for size in (n, k, m, n, n)]
     status = torch.full((B,), int(Status.SOLVED), dtype=torch.int8)
@@ -96,7 +97,7 @@ def derive(data: SparseData, kept: Kept, r: Sequence[Tensor]) -> tuple[tuple[Ten
     nothing = (None, None, None)  # x, y, z: the gradients of matrices are made elsewhere
     held = _addressed((data.Q, data.G, data.A, *r, *kept.factor, *nothing), words)
     words += [result.data_ptr() for result in (kept.proved, d_x, l_y, l_z, l_w, lost)] + [0, 0, 0]
-    run(_work("derivative_sparse", at.places, at.products, kept.shape, B, m, k, 0, 0), array("q", words), NO_NUMBERS)
+    threads.run(_work("derivative_sparse", at.places, at.products, kept.shape, B, m, k, 0, 0), array("q", words), NO_NUMBERS)
     del held
     return (d_x.neg_(), l_y, l_z, l_w), lost
 
@@ -141,5 +142,5 @@ def _work(
     else:
         scratch, flops = derivative.scratch_size(sizes), 2 * passes
     blocks = -(-batch // shape.W)
-    shared = blocks > 1 and blocks * shape.W * flops / PRODUCTS_PER_NS >= WORTH_A_THREAD
+    shared = threads.pays(blocks, shape.W * flops / PRODUCTS_PER_NS)
     return Work(machine.kernel(program, 0, shape), blocks, 8 * shape.W * scratch, shared)

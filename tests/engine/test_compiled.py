@@ -19,7 +19,7 @@ import karush as kr
 from engine.problems import random_batch
 from karush.backends import engine as torch_engine
 from karush.backends.cpu import engine as cpu
-from karush.backends.cpu import machine
+from karush.backends.cpu import machine, threads
 from karush.backends.cpu.llvm import Lanes
 from karush.backends.cpu.values import Index, Memory
 
@@ -198,13 +198,13 @@ def test_an_item_has_the_same_bits_in_any_company() -> None:
 
 
 def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "WORTH_A_THREAD", 0)
+    monkeypatch.setattr(threads, "WORTH_A_THREAD", 0)
     problem = random_batch(100, 5, 8, 1)
     before = torch.get_num_threads()
     try:
         found = []
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
+        for several in (1, 2, 5):
+            torch.set_num_threads(several)
             found.append(answers(problem))
     finally:
         torch.set_num_threads(before)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import karush as kr
-from karush.backends.cpu import engine as cpu
+from karush.backends.cpu import threads
 from load.work import ERRORS, called, digest, inputs, layer
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -44,7 +44,7 @@ def batch(thread: int, i: int) -> list[Tensor]:
 @FEW_OR_MANY
 def test_eight_threads_call_one_layer(many: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each with batches of its own and errors in between, while the engine spreads its blocks over a pool as well."""
-    monkeypatch.setattr(cpu, "WORTH_A_THREAD", 0)
+    monkeypatch.setattr(threads, "WORTH_A_THREAD", 0)
     calls = 100 if many else 8
     expected = [[digest(batch(thread, i)) for i in range(3)] for thread in range(8)]
     state = {name: value.clone() for name, value in layer().state_dict().items()}
@@ -109,12 +109,12 @@ def test_workers_of_a_loader(method: str) -> None:
 
 FORK = """
 import os, signal, torch, karush as kr
-from karush.backends.cpu import engine
-engine.WORTH_A_THREAD = 0
+from karush.backends.cpu import threads
+threads.WORTH_A_THREAD = 0
 torch.set_num_threads(2)
 Q, p = torch.eye(20).double(), torch.arange(6000).double().sin().reshape(300, 20)
 x = kr.solve_qp(Q, p, lb=0.0).x
-assert engine._pool.cache_info().currsize == 1, "the pool was not at work"
+assert threads._pool.cache_info().currsize == 1, "the pool was not at work"
 if not (child := os.fork()):
     signal.alarm(20)
     os._exit(not torch.equal(kr.solve_qp(Q, p, lb=0.0).x, x))
@@ -133,11 +133,11 @@ def test_a_fork_after_threads_were_at_work() -> None:
 
 
 def test_the_number_of_threads_changes_digits_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "WORTH_A_THREAD", 0)
+    monkeypatch.setattr(threads, "WORTH_A_THREAD", 0)
     found = []
     try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
+        for several in (1, 2):
+            torch.set_num_threads(several)
             found.append(called(200, 5))
     finally:
         torch.set_num_threads(1)

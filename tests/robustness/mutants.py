@@ -226,7 +226,7 @@ MUTANTS = (
     # one process is not another
     Mutant(
         "a pool survives a fork",
-        "backends/cpu/engine.py",
+        "backends/cpu/threads.py",
         "_pool(threads - 1, os.getpid())",
         "_pool(threads - 1, 0)",
         "load/test_same_bits.py::test_a_fork_after_threads_were_at_work",
