@@ -1,11 +1,6 @@
-"""Whether the sparse engine is asked, by a counted cost.
+"""Whether the sparse engine is asked, by counted ``costs``: what a call costs more is earned back by so many problems.
 
-    dense     ITERATIONS ((m + k) n²/2 + n³/6) multiply-adds, and a few passes over every place in Q, G, A
-    sparse    ITERATIONS times the products of the factorization, and a few passes over every entry; a call costs more
-    by item   where the list of products is too long: multiply-adds of fronts, memory for each entry of L, and calls by the item
-
-The first two are of the compiled programs, problems side by side; what a call costs more is earned back by so many problems. Small
-models and models that are mostly full are told by their sizes alone. For the others the pattern is analysed: that takes up to
+Small models and models that are mostly full are told by their sizes alone. For the others the pattern is analysed: that takes up to
 seconds for the largest, once.
 """
 
@@ -25,16 +20,12 @@ from .. import batching
 from ..failure import InputError, input_error
 from ..options import Options
 from ..plan import plan_of
+from . import costs
 from .tables import counted
 from .values import TooDenseError
 
 SMALL = 1_000  # n (n + m + k) below which nothing is saved
 FULL = 0.4  # share of entries from which a model is dense
-ITERATIONS = 12
-# Nanoseconds, measured on one thread of a machine with AVX-512; a call is forward and backward.
-PER_MULTIPLY_ADD, PER_PLACE = 0.033, 0.6
-PER_PRODUCT, PER_ENTRY, PER_CALL = 0.33, 1.8, 2e5
-BY_ITEM_FLOPS_PER_NS, BY_ITEM_PER_ENTRY, BY_ITEM = 5.0, 4.0, 6e6
 FEW = 8  # problems: with ``batch_invariant`` the sparse engine serves every batch if it pays from these on
 TOO_LARGE = 2**29  # bytes of dense matrices that are never made
 
@@ -82,25 +73,17 @@ def _counted(qp: ParamQP) -> Choice:
     share = structure.entries / places
     if share > FULL:
         return Choice(False, False, f"{100 * share:.0f} % of the places in Q, G, A are taken")
-    dense, system, more = _dense(qp), counted(structure), 0.0
+    dense, system = costs.dense(n, rows), counted(structure)
     if system is None:
-        analysis = structure.analysis
-        sparse = ITERATIONS * (analysis.flops / BY_ITEM_FLOPS_PER_NS + BY_ITEM_PER_ENTRY * analysis.stored) + BY_ITEM
+        sparse, more = costs.alone(structure.analysis), 0.0
     else:
-        sparse = ITERATIONS * (PER_PRODUCT * system.products + PER_ENTRY * (structure.entries + system.stored))
-        more = PER_CALL
+        sparse, more = costs.together(system.products, structure.entries + system.stored), costs.PER_CALL
     told = (
         f"{structure.entries:,} of {places:,} places in Q, G, A are taken; estimated {sparse / 1e6:,.2f} ms an item, "
         f"dense {dense / 1e6:,.2f} ms"
     )
     pays = sparse < dense
     return Choice(only or pays, only, told, math.ceil(more / (dense - sparse)) if pays and more else 1)
-
-
-def _dense(qp: ParamQP) -> float:
-    """Nanoseconds of a problem among others."""
-    n, rows = qp.n, qp.m + qp.k
-    return ITERATIONS * (PER_MULTIPLY_ADD * (rows * n**2 / 2 + n**3 / 6) + PER_PLACE * n * (n + rows))
 
 
 def _entries(block: Block) -> int:
@@ -123,7 +106,7 @@ def asked(qp: ParamQP, options: Options, like: Tensor, batch: int) -> bool:
     """Whether a call for so many problems goes to the sparse engine. Raises InputError as ``serves`` does."""
     if options.backend == "auto":
         size = FEW if options.batch_invariant else batch
-        if size * _dense(qp) <= PER_CALL or size < choice(qp, options).least:
+        if size * costs.dense(qp.n, qp.m + qp.k) <= costs.PER_CALL or size < choice(qp, options).least:
             return False
     return serves(choice(qp, options), options, like)
 

@@ -22,12 +22,12 @@ from ..cpu.threads import Work
 from ..data import Active, QPSolution, Ray, Residuals, WarmStart
 from ..options import Options
 from ..status import Status
+from . import costs
 from .data import SparseData
 from .symbolic import address
 from .tables import Tables, counted, tables
 
-PRODUCTS_PER_NS = 3.0  # of one thread, W problems together
-BY_ITEM, PER_ROW = 250_000, 20  # products that take as long as an item by itself, and those that each row and variable stands for
+LEAST_ALONE = 8e6  # nanoseconds that a sparse problem takes by itself, however small
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,11 @@ def _pays(data: SparseData, options: Options) -> bool:
     """Whether so many problems are faster together than one by one."""
     if options.batch_invariant or not data.batch:
         return data.batch > 0
-    most, rows = data.batch * BY_ITEM, PER_ROW * sum(data.sizes)
-    if rows > most:
+    rows, most = sum(data.sizes), data.batch * LEAST_ALONE
+    if costs.block(0, rows) > most:  # whatever the pattern
         return False
     system = counted(data.structure)
-    return system is not None and system.products + rows <= most
+    return system is not None and costs.block(system.products, rows) <= most
 
 
 @lru_cache(maxsize=256)
@@ -136,11 +136,12 @@ def _work(
 ) -> Work:
     n = places.n
     sizes = Sizes(n, m, k, lower, upper, SPARSE, shape.along, places)
-    passes = products + 10 * (places.stored + places.q + places.w + n + m + k)
+    # A backward pass is a tenth of a solve.
+    each = costs.together(products, places.stored + places.q + places.w + n + m + k)
     if program.startswith("solve"):
-        scratch, flops = solve.scratch_size(sizes), 20 * passes
+        scratch = solve.scratch_size(sizes)
     else:
-        scratch, flops = derivative.scratch_size(sizes), 2 * passes
+        scratch, each = derivative.scratch_size(sizes), each / 10
     blocks = -(-batch // shape.W)
-    shared = threads.pays(blocks, shape.W * flops / PRODUCTS_PER_NS)
+    shared = threads.pays(blocks, shape.W * each)
     return Work(machine.kernel(program, 0, shape), blocks, 8 * shape.W * scratch, shared)

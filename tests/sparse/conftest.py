@@ -13,5 +13,5 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "item by item":
         monkeypatch.setattr(lanes, "find", lambda *arguments: None)
     else:
-        monkeypatch.setattr(lanes, "BY_ITEM", 2**40)
+        monkeypatch.setattr(lanes, "LEAST_ALONE", 1e18)
     return str(request.param)
