@@ -6,7 +6,7 @@ L = 1/2 x'Qx + p'x + y'(Ax - b) + z'(Gx - h) - z_lb'(x - lb) + z_ub'(x - ub),   
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -297,3 +297,12 @@ class WarmStart:
 
 for _type in (QPData, Residuals, Active, Ray, QPSolution):
     torch.export.register_dataclass(_type)
+
+
+def mapped(function: Callable[..., Tensor], *values: Any) -> Any:
+    """A solution, or a part of one, made tensor by tensor from those given, all of one kind."""
+    first = values[0]
+    if isinstance(first, Tensor):
+        return function(*values)
+    made = {field.name: mapped(function, *(getattr(value, field.name) for value in values)) for field in fields(first)}
+    return replace(first, **made)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor
 
 from . import direct
-from .data import Frame, QPData, QPSolution, Shape
+from .data import Frame, QPData, QPSolution, Shape, mapped
 from .failure import SolveError, input_error
 from .flags import Conditioning
 from .flags import conditioning as conditioning_of
@@ -89,11 +89,10 @@ def solve_qp(
         else:
             solution = in_full(data, options, None, start, begun)
     except SolveError as error:
-        raise SolveError(_shaped(error.solution, batch, dtype), error.indices, error.status) from None
+        raise SolveError(_shaped(cast(QPSolution, error.solution), batch, dtype), error.indices, error.status) from None
     if len(batch) == 1 and dtype == data.Q.dtype:
         return solution
-    shaped: QPSolution = _shaped(solution, batch, dtype)
-    return shaped
+    return _shaped(solution, batch, dtype)
 
 
 def conditioning(
@@ -124,17 +123,16 @@ def conditioning(
         mend = "pass the arguments that it was solved with"
         raise input_error("I12", "a solution of other problems", why, mend, at=(0, "solution"))
 
-    def flat(value: Any) -> Any:
-        if is_dataclass(value) and not isinstance(value, type):
-            return replace(value, **{f.name: flat(getattr(value, f.name)) for f in fields(value)})
-        part = value.detach().reshape(math.prod(batch), *value.shape[len(batch) :])
+    def flat(part: Tensor) -> Tensor:
+        part = part.detach().reshape(math.prod(batch), *part.shape[len(batch) :])
         return part.to(data.Q.dtype) if part.dtype.is_floating_point else part
 
+    solution = mapped(flat, solution)
     if isinstance(data, SparseData):
-        found = sparse_conditioning(data.regularized(regularize), flat(solution))
+        found = sparse_conditioning(data.regularized(regularize), solution)
     else:
         Q = data.Q.detach() + regularize * torch.eye(n, dtype=data.Q.dtype, device=data.Q.device)
-        found = conditioning_of(replace(data, Q=Q), flat(solution))
+        found = conditioning_of(replace(data, Q=Q), solution)
     return Conditioning(*(part.reshape(batch) for part in (found.flags, found.rcond, found.margin)))
 
 
@@ -348,9 +346,12 @@ def _shapes(tensors: Mapping[str, _Given]) -> tuple[dict[str, Shape], int]:
     return batches, n
 
 
-def _shaped(value: Any, batch: Shape, dtype: torch.dtype) -> Any:
-    """Every tensor with the joint batch shape; what is floating and is a result, in the dtype of the arguments."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: _shaped(getattr(value, f.name), batch, dtype) for f in fields(value)})
-    shaped = value.reshape((*batch, *value.shape[1:]))
-    return shaped.to(dtype) if shaped.dtype.is_floating_point else shaped
+def _shaped(solution: QPSolution, batch: Shape, dtype: torch.dtype) -> QPSolution:
+    """Every tensor with the joint batch shape; what is floating, in the dtype of the arguments."""
+
+    def shaped(part: Tensor) -> Tensor:
+        part = part.reshape((*batch, *part.shape[1:]))
+        return part.to(dtype) if part.dtype.is_floating_point else part
+
+    found: QPSolution = mapped(shaped, solution)
+    return found

@@ -8,7 +8,7 @@ by as much.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import find as engines
 from .. import minimum_norm
-from ..data import QPData
+from ..data import QPData, QPSolution, mapped
 from ..options import Options
 from ..status import Status
 from .active import Active
@@ -45,11 +45,10 @@ def dense(data: SparseData, items: Sequence[int]) -> QPData:
     return QPData(**{name: torch.cat([getattr(one, name) for one in made]) for name in names})
 
 
-def selected(value: Any, items: Tensor) -> Any:
-    """These items of a solution."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{field.name: selected(getattr(value, field.name), items) for field in fields(value)})
-    return value.detach()[items]
+def selected(solution: QPSolution, items: Tensor) -> QPSolution:
+    """These items of a solution, without derivatives."""
+    chosen: QPSolution = mapped(lambda part: part.detach()[items], solution)
+    return chosen
 
 
 def decided(data: SparseData, options: Options, items: Sequence[int], found: list[Found]) -> list[Found]:

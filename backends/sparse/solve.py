@@ -14,7 +14,7 @@ Everything is written in operations that are differentiable again, and ``KKTSolv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..data import Active as ActiveSet
-from ..data import QPSolution, Ray, Residuals, WarmStart
+from ..data import QPSolution, Ray, Residuals, WarmStart, mapped
 from ..failure import SolveError
 from ..options import Options
 from ..products import summed_like
@@ -126,7 +126,9 @@ def _found(
             return whole, _Systems(data, kept, {})
     found = hard.decided(data, options, left, find(data, options, rejected, warm, left))
     solution = _solution(data, found, options)
-    solution = solution if whole is None else _merged(whole, solution, left)
+    if whole is not None:
+        places = torch.tensor(left)
+        solution = mapped(lambda all_, some: all_.index_copy(0, places, some), whole, solution)
     return solution, _Systems(data, kept, {i: (one.item, one.held) for i, one in zip(left, found, strict=True)})
 
 
@@ -138,14 +140,6 @@ def _unproved(solution: QPSolution, proved: Tensor, options: Options, rejected: 
         proved &= rejected == 0
     left: list[int] = (~proved).nonzero().squeeze(1).tolist()
     return left
-
-
-def _merged(whole: Any, part: Any, items: list[int]) -> Any:
-    """``whole`` with ``part`` in the places of these items."""
-    if is_dataclass(whole):
-        names = [field.name for field in fields(whole)]
-        return replace(whole, **{name: _merged(getattr(whole, name), getattr(part, name), items) for name in names})  # type: ignore[type-var]  # an instance
-    return whole.index_copy(0, torch.tensor(items), part)
 
 
 class _Systems:
