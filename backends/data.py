@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from .batching import transformed
+
 Shape = tuple[int, ...]
 
 
@@ -254,7 +256,10 @@ class QPSolution:
             own = vars(self)
             if name not in self.__dataclass_fields__ or "_source" not in own:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
-            return own.setdefault(name, own["_source"].later(name, own["x"]))
+            # Whoever asks first leaves it to all others: no mode of his may stick, and what a transform makes is its own.
+            with torch.inference_mode(False), torch.enable_grad():
+                made = own["_source"].later(name, own["x"])
+            return made if transformed() else own.setdefault(name, made)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -46,7 +46,8 @@ class Direct(Function):
     def forward(ctx: Any, outcome: Outcome, options: Options, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         rest = outcome.rest
         ctx.places, ctx.frame, ctx.options = rest.places, rest.frame, options
-        ctx.save_for_backward(*tensors, *outcome.solution[:3], rest.outcome, rest.factor)
+        # As bytes: hooks that keep saved numbers in fewer digits must not take flags for some.
+        ctx.save_for_backward(*tensors, *outcome.solution[:3], rest.outcome.view(torch.uint8), rest.factor)
         ctx.set_materialize_grads(False)
         return outcome.solution
 

@@ -75,13 +75,13 @@ def _by_torch(data: QPData, options: Options, rejected: Tensor | None, warm: War
     alone = options.alone(data.Q)
     if alone:  # torch's products round by the size of the batch, and by where in a cache line a matrix begins
         size = 1
-    if data.batch <= size and not alone:
+    if data.batch <= size and not (alone and data.batch):
         return _part(data, options, rejected, warm)
     parts = []
     for i in range(0, data.batch, size):
         own = slice(i, i + size)
         codes, start = None if rejected is None else rejected[own], None if warm is None else warm[own]
-        part = data.select(torch.tensor([i])) if alone else data[own]
+        part = data.select(torch.tensor([i], device="cpu")) if alone else data[own]
         parts.append(_part(part, options, codes, start))
     return Found(*(torch.cat(column) for column in zip(*parts, strict=True)))
 

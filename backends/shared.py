@@ -39,20 +39,20 @@ def find(data: QPData, options: Options) -> tuple[Found, bool]:
     if left:
         return cpu.find(data.blocks, data.frame, options).found
     U, scale, weight, unit, flat, lower, upper, _ = (part.expand(B, *part.shape[1:]) for part in base.factor)
-    held = Held(U, scale, weight, unit, flat, lower, upper, torch.ones(B, dtype=torch.bool))
+    held = Held(U, scale, weight, unit, flat, lower, upper, torch.ones(B, dtype=torch.bool, device="cpu"))
     point = p.new_zeros(1, n), b.new_zeros(1, k), p.new_zeros(1, 0)
     right = p, -b, None, None
     (x, minus_y, none, *_), lost = cpu.derive(options, data.frame, (Q, data.G[:1], A), right, held, point, (False,) * 4)
     y, zero = -minus_y, torch.zeros_like(x)
-    clean = Clean((Q + Q.mT) / 2, p.expand(B, n), A, b.expand(B, k), None, None, k, torch.zeros(B, dtype=torch.int8))
+    clean = Clean((Q + Q.mT) / 2, p.expand(B, n), A, b.expand(B, k), None, None, k, torch.zeros(B, dtype=torch.int8, device="cpu"))
     measure = Measure(clean)
     residuals = measure.residuals(Point(x, y, zero, zero), measure.fair)
     sure = residuals.worst <= SURE * options.tolerance(Q.dtype)
     if lost is not None:
         sure = sure & ~lost
-    found = Found(
-        x, y, none, zero, zero.clone(), none.clone(), torch.zeros(B, dtype=torch.int8), torch.zeros(B, dtype=torch.int32),
-        residuals.scaled, residuals.absolute, none.bool(), zero.expand(B, n), torch.zeros_like(y), none, zero, zero,
-        U, scale, weight, unit, flat, lower, upper, sure,
-    )  # fmt: skip
+    status, taken = (torch.zeros(B, dtype=kind, device="cpu") for kind in (torch.int8, torch.int32))
+    zeros = [torch.zeros_like(part) for part in (x, x, none, x, y, none, x, x)]  # each its own: users may write to them
+    outcome = status, taken, residuals.scaled, residuals.absolute, none.bool()
+    factor = U, scale, weight, unit, flat, lower.clone(), upper.clone(), sure
+    found = Found(*(x, y, none, *zeros[:3], *outcome, *zeros[3:], *factor))
     return found, not bool(sure.all())

@@ -186,9 +186,11 @@ def _signature(given: Collection[Any]) -> Signature | None:
 
 def _spread(bound: Any, Q: Any) -> Any:
     """One number for every variable as the tensor that it stands for, so that the call looks like others of its kind."""
-    if type(bound) in (float, int) and type(Q) in PLAIN and Q.dim() and Q.dtype.is_floating_point and not Q.is_meta:
+    if type(Q) not in PLAIN or not Q.dim() or not Q.dtype.is_floating_point or Q.is_meta:
+        return bound
+    if type(bound) in (float, int):
         return torch.full(Q.shape[-1:], float(bound), dtype=Q.dtype, device=Q.device)
-    return bound
+    return bound.expand(Q.shape[-1:]) if type(bound) in PLAIN and not bound.dim() else bound
 
 
 def _all_checked(blocks: Mapping[str, Any], sides: Mapping[str, Any], sparse: bool = False) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ _free: dict[int, list[NDArray[np.float64]]] = {}
 _held = 0
 
 
-_ONE = torch.zeros(1, dtype=torch.float64)
+_ONE = torch.zeros(1, dtype=torch.float64, device="cpu")
 
 
 def like(shape: tuple[int, ...]) -> Tensor:

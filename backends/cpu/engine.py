@@ -129,8 +129,9 @@ def find(tensors: Sequence[Any], frame: Frame, options: Options, warm: WarmStart
     the factor is wanted.
     """
     n, rows = frame.n, frame.m + frame.k
-    dual = n > rows and not frame.own[0] and is_dual(tensors[0].reshape(1, n, n), rows)
     eps, max_iter, invariant = options.tolerance(F), options.max_iter, options.batch_invariant
+    # A single problem does not tell whether its Q is that of a batch: plans that are one for all batches cannot ask.
+    dual = n > rows and not frame.own[0] and not invariant and is_dual(tensors[0].reshape(1, n, n), rows)
     ready = _solve(frame, eps, max_iter, invariant, dual, warm is not None, keep)
     table = ready.words[:]
     held = _read(tensors, frame.B, table, solve.LEFT + 1)

@@ -19,7 +19,7 @@ from ..found import Found
 _DOUBLE, _INT, _FLAG = torch.float64, torch.int32, torch.bool
 OUTCOME = {"scaled": _DOUBLE, "absolute": _DOUBLE, "iterations": _INT, "sure": _FLAG, "rows": _FLAG, "lower": _FLAG, "upper": _FLAG}
 FACTOR = {"U": _DOUBLE, "scale": _DOUBLE, "weight": _DOUBLE, "unit": _DOUBLE, "flat": _DOUBLE}
-_NONE, _NOWHERE = torch.zeros((), dtype=_DOUBLE), torch.zeros((), dtype=_FLAG)
+_NONE, _NOWHERE = torch.zeros((), dtype=_DOUBLE, device="cpu"), torch.zeros((), dtype=_FLAG, device="cpu")
 
 
 class Places(NamedTuple):
@@ -109,9 +109,11 @@ class Rest(NamedTuple):
     def marks(self) -> tuple[Tensor, Tensor]:
         """Variables at their lower and at their upper bound."""
         batch = self.frame.batch
-        none = _NOWHERE.expand(*batch, self.frame.n)
-        at_lower = self.part("lower") if self.frame.lower else none
-        return at_lower, self.part("upper") if self.frame.upper else none
+        lower, upper = (
+            self.part(name) if there else torch.zeros((*batch, self.frame.n), dtype=_FLAG, device="cpu")
+            for name, there in (("lower", self.frame.lower), ("upper", self.frame.upper))
+        )
+        return lower, upper
 
     @property
     def held(self) -> Held:
@@ -125,16 +127,16 @@ class Rest(NamedTuple):
         if name in ("z_lb", "z_ub"):  # zero, and so is its gradient
             return torch.where(_NOWHERE, x, 0)
         if name == "status":
-            return torch.zeros(batch, dtype=torch.int8)
+            return torch.zeros(batch, dtype=torch.int8, device="cpu")
         if name == "ok":
-            return torch.ones(batch, dtype=torch.bool)
+            return torch.ones(batch, dtype=torch.bool, device="cpu")
         if name == "iterations":
             return self.part(name)
         if name == "residuals":
             return Residuals(self.part("scaled"), self.part("absolute"))
         if name == "active":
             return Active(self.part("rows"), *self.marks)
-        return Ray(*(_NONE.expand(*batch, size) for size in (n, k, m, n, n)))
+        return Ray(*(torch.zeros((*batch, size), dtype=_DOUBLE, device="cpu") for size in (n, k, m, n, n)))
 
 
 class Outcome(NamedTuple):
@@ -151,10 +153,10 @@ class Outcome(NamedTuple):
         own = dict(zip(rest.frame.names, self.solution, strict=True))
         x, y, z, s = self.solution[:4]
         z_lb, z_ub = (own[name] if name in own else torch.zeros_like(x) for name in ("z_lb", "z_ub"))
-        no_x, no_y, no_z = (_NONE.expand_as(part) for part in (x, y, z))
+        rays = tuple(torch.zeros_like(part) for part in (x, y, z, x, x))
         iterations, scaled, absolute, rows = (rest.part(name) for name in ("iterations", "scaled", "absolute", "rows"))
-        status, held = torch.zeros(batch, dtype=torch.int8), rest.held
+        status, held = torch.zeros(batch, dtype=torch.int8, device="cpu"), rest.held
         if rest.places.B == 1:
-            held = held._replace(ok=torch.full(batch, not self.left))
+            held = held._replace(ok=torch.full(batch, not self.left, device="cpu"))
         outcome = status, iterations, scaled, absolute, rows
-        return Found(x, y, z, z_lb, z_ub, s, *outcome, no_x, no_y, no_z, no_x, no_x, *held), self.left
+        return Found(*(x, y, z, z_lb, z_ub, s, *outcome, *rays, *held)), self.left

@@ -68,7 +68,7 @@ def _scratch(size: int) -> int:
     kept: tuple[int, int, Tensor] | None = getattr(_local, "memory", None)
     if kept is not None and kept[1] >= size:
         return kept[0]
-    room = torch.empty(size + 64, dtype=torch.uint8)
+    room = torch.empty(size + 64, dtype=torch.uint8, device="cpu")
     address = room.data_ptr()
     _local.memory = kept = address + -address % 64, size, room
     return kept[0]

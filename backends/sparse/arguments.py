@@ -50,7 +50,7 @@ def data_of(tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], batch: S
     structure, places = _structure(indices, heights, n)
     values = {}
     for name in MATRICES:
-        own = entries[name][1].to(dtype) if name in entries else torch.zeros(0, dtype=dtype)
+        own = entries[name][1].to(dtype) if name in entries else torch.zeros(0, dtype=dtype, device="cpu")
         size = len(getattr(structure, name))
         if name == "Q":
             own = own * torch.from_numpy(np.where(indices[name][0] == indices[name][1], 1.0, 0.5))
@@ -58,7 +58,7 @@ def data_of(tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], batch: S
 
     def vector(name: str) -> Tensor:
         if name not in tensors:
-            return torch.zeros(shapes[name], dtype=dtype)
+            return torch.zeros(shapes[name], dtype=dtype, device="cpu")
         tensor = tensors[name].to(dtype)
         shape = shapes[name]
         return tensor.reshape(shape) if tensor.numel() == math.prod(shape) else tensor.expand(*batch, *shape[1:]).reshape(shape)
@@ -77,7 +77,7 @@ def _entries(matrix: Tensor) -> tuple[Index, Tensor]:
         return torch.stack([rows, cols]).numpy(), matrix[rows, cols]
     if matrix.layout is torch.sparse_csr:
         ends, cols = matrix.crow_indices(), matrix.col_indices()
-        rows = torch.repeat_interleave(torch.arange(matrix.shape[0]), ends.diff())
+        rows = torch.repeat_interleave(torch.arange(matrix.shape[0], device="cpu"), ends.diff())
         return torch.stack([rows, cols.long()]).numpy(), matrix.values()
     joined = matrix.coalesce()
     return joined.indices().numpy(), joined.values()

@@ -3,8 +3,8 @@
 The flags are those of ``backends.flags``. Where that one counts singular values, here the softened system of the active set is
 asked: a direction that it leaves as it is, when it should shrink everything by rho or delta (see ``active``), is flat, or a
 dependence of rows. What is asked with is a vector that no such direction with a pattern is orthogonal to. The reciprocal
-condition number is that of the equilibrated system, from a few steps of inverse iteration: a figure to within a small factor. A
-small item of which these find little that is regular is looked at as dense matrices after all.
+condition number is that of the equilibrated system, from a few steps of inverse iteration: a figure to within a small factor. Small
+items are looked at as dense matrices, so that an item is told the same in batches that other engines solve.
 """
 
 from __future__ import annotations
@@ -31,22 +31,20 @@ from .residuals import Measure
 STRIDE = 0.6180339887498949  # its multiples less their integers have no pattern
 SEEN = 1e-5  # of the probe, in what is left of it
 STEPS = 4  # of inverse iteration
-DOUBTFUL = 1e-4  # reciprocal condition numbers up to which an item that is small enough is looked at as dense matrices
 
 
 def conditioning(data: SparseData, solution: QPSolution, own: Tensor | None = None) -> Conditioning:
     """Flags, reciprocal condition number and margin of each item, (B,). ``own``: the columns that count, all by default."""
+    if hard.small(data):
+        parts = [
+            exact_conditioning(hard.dense(data, items.tolist()), hard.selected(solution, items), own)
+            for items in torch.arange(len(solution.x), device="cpu").split(hard.AT_ONCE)
+        ]
+        return Conditioning(*(torch.cat(column) for column in zip(*((p.flags, p.rcond, p.margin) for p in parts), strict=True)))
     columns = None if own is None else own.numpy()
     found = [_one(data, solution, i, columns) for i in range(len(solution.x))]
-    flags = torch.tensor([flag for flag, _, _ in found], dtype=torch.int64)
-    rcond, margin = (torch.tensor([each[part] for each in found], dtype=torch.float64) for part in (1, 2))
-    doubtful = (rcond <= DOUBTFUL).nonzero().squeeze(1)  # not what failed, which is NaN
-    if not len(doubtful) or not hard.small(data):
-        return Conditioning(flags, rcond, margin)
-    for some in doubtful.split(hard.AT_ONCE):
-        exact = exact_conditioning(hard.dense(data, some.tolist()), hard.selected(solution, some), own)
-        for whole, part in (flags, exact.flags), (rcond, exact.rcond), (margin, exact.margin):
-            whole.index_copy_(0, some, part)
+    flags = torch.tensor([flag for flag, _, _ in found], dtype=torch.int64, device="cpu")
+    rcond, margin = (torch.tensor([each[part] for each in found], dtype=torch.float64, device="cpu") for part in (1, 2))
     return Conditioning(flags, rcond, margin)
 
 

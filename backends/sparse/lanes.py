@@ -60,8 +60,8 @@ def find(data: SparseData, options: Options, warm: WarmStart | None, keep: bool)
     x, z_lb, z_ub = (empty((B, n)) for _ in range(3))
     y, z, s, scaled, absolute = (empty((B, size)) for size in (k, m, m, 4, 4))
     factor = tuple(empty((B, size)) for size in (at.places.stored, n, m + k, 1, 1)) if keep else ()
-    proved, taken = torch.zeros(B, dtype=flags), torch.empty(B, dtype=torch.int32)
-    rows, at_lower, at_upper = (torch.zeros((B, size), dtype=flags) for size in (m, n, n))
+    proved, taken = torch.zeros(B, dtype=flags, device="cpu"), torch.empty(B, dtype=torch.int32, device="cpu")
+    rows, at_lower, at_upper = (torch.zeros((B, size), dtype=flags, device="cpu") for size in (m, n, n))
     solution, marks = (x, y, z, z_lb, z_ub, s, scaled, absolute, taken, proved), (rows, at_lower, at_upper)
 
     words = [B, m, k, lower, upper, address(at.words), 0]
@@ -76,8 +76,8 @@ def find(data: SparseData, options: Options, warm: WarmStart | None, keep: bool)
     shape = machine.alone() if B == 1 else machine.lanes()
     threads.run(_work("solve_sparse", at.places, at.products, shape, B, m, k, lower, upper), table, numbers)
     del held  # until here, what was read had to live
-    none = [torch.zeros(B, size, dtype=x.dtype) for size in (n, k, m, n, n)]
-    status = torch.full((B,), int(Status.SOLVED), dtype=torch.int8)
+    none = [torch.zeros(B, size, dtype=x.dtype, device="cpu") for size in (n, k, m, n, n)]
+    status = torch.full((B,), int(Status.SOLVED), dtype=torch.int8, device="cpu")
     kept = Kept(at, shape, factor, proved.clone(), Active(*(mark.clone() for mark in marks)))
     points = x, y, z, z_lb, z_ub, s
     return QPSolution(*points, status, proved, taken, Residuals(scaled, absolute), Active(*marks), Ray(*none)), kept
@@ -92,7 +92,7 @@ def derive(data: SparseData, kept: Kept, r: Sequence[Tensor]) -> tuple[tuple[Ten
     n, m, k = data.sizes
     empty = data.p.new_empty
     d_x, l_y, l_z, l_w = (empty((B, size)) for size in (n, k, m, n))
-    lost = torch.zeros(B, dtype=torch.bool)
+    lost = torch.zeros(B, dtype=torch.bool, device="cpu")
     words = [B, m, k, address(at.words), 0]
     nothing = (None, None, None)  # x, y, z: the gradients of matrices are made elsewhere
     held = _addressed((data.Q, data.G, data.A, *r, *kept.factor, *nothing), words)

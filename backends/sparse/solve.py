@@ -127,7 +127,7 @@ def _found(
     found = hard.decided(data, options, left, find(data, options, rejected, warm, left))
     solution = _solution(data, found, options)
     if whole is not None:
-        places = torch.tensor(left)
+        places = torch.tensor(left, device="cpu")
         solution = mapped(lambda all_, some: all_.index_copy(0, places, some), whole, solution)
     return solution, _Systems(data, kept, {i: (one.item, one.held) for i, one in zip(left, found, strict=True)})
 
@@ -245,10 +245,10 @@ def _solution(data: SparseData, found: list[Found], options: Options) -> QPSolut
         stacked([getattr(one.point, name) for one in found], width)
         for name, width in (("x", n), ("w", k + m), ("z_lb", n), ("z_ub", n))
     )
-    status = torch.tensor([int(one.status) for one in found], dtype=torch.int8)
+    status = torch.tensor([int(one.status) for one in found], dtype=torch.int8, device="cpu")
     accepted = [Status.SOLVED, *([Status.SOLVED_INACCURATE] if options.accept == "inaccurate" else [])]
-    ok = torch.tensor([one.status in accepted for one in found], dtype=torch.bool)
-    iterations = torch.tensor([one.iterations for one in found], dtype=torch.int32)
+    ok = torch.tensor([one.status in accepted for one in found], dtype=torch.bool, device="cpu")
+    iterations = torch.tensor([one.iterations for one in found], dtype=torch.int32, device="cpu")
     residuals = Residuals(stacked([one.scaled for one in found], 4), stacked([one.absolute for one in found], 4))
     active = ActiveSet(*(stacked([one.active[i] for one in found], width, bool) for i, width in enumerate((m, n, n))))
 

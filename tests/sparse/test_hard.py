@@ -118,3 +118,26 @@ def test_few_tables_are_remembered() -> None:
         kr.compile(problem, backend="sparse")({**values, "p": leaf})["x"].sum().backward()
     gc.collect()
     assert sum(type(held) is Tables for held in gc.get_objects()) <= tables.MADE + 1
+
+
+def test_rows_that_agree_to_1e8_change_x_no_more_than_they_must() -> None:
+    """A flow whose demands add up but for float32: x and gradients are those of demands that do, within that rounding."""
+    generator = torch.Generator().manual_seed(0)
+    n, B, N = 60, 16, 20
+    i = torch.arange(n)
+    A = torch.zeros(N, n, dtype=F)
+    A[i % N, i] = 1
+    A[(i + 1 + (i // N) * 3) % N, i] -= 1
+    flow, cost = torch.rand(B, n, generator=generator, dtype=F), torch.randn(B, n, generator=generator, dtype=F)
+    b, ub = flow @ A.T, flow + torch.rand(B, n, generator=generator, dtype=F)
+    b[:, 0] += 1.4e-7 * torch.rand(B, generator=generator, dtype=F)
+    Q = torch.diag(torch.rand(n, generator=generator, dtype=F) + 0.2)
+
+    def found(b: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+        p = cost.clone().requires_grad_()
+        x = kr.solve_qp(Q, p, A=A, b=b, lb=torch.zeros(n, dtype=F), ub=ub, **options).x
+        return x.detach(), torch.autograd.grad(x.square().sum(), p)[0]
+
+    expected = found(b - b.mean(1, keepdim=True), backend="torch")
+    for ours, theirs in zip(found(b, backend="sparse"), expected, strict=True):
+        assert float((ours - theirs).abs().max()) <= 1e-5
