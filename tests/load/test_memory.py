@@ -85,7 +85,7 @@ def test_training_does_not_grow(steps: int) -> None:
 
 def test_no_graph_outlives_its_outputs() -> None:
     Q, p = torch.eye(3, dtype=F).expand(5, 3, 3).clone().requires_grad_(), torch.ones(5, 3, dtype=F, requires_grad=True)
-    for _ in range(2):  # the first looks closer than all others; each way leaves what all solves of this size share
+    for _ in range(2):  # the first leaves what is checked of such a call, the second the zeros that all solves of this size share
         kr.solve_qp(Q, p, lb=0.0)
     before = tensors()
     solution = kr.solve_qp(Q, p, lb=0.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -17,17 +16,22 @@ def hands_over() -> None:
 
 @pytest.fixture(params=["side by side", "item by item"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Which of the two. Side by side no item may be left to the other way, unless the test hands over."""
-    name: str = request.param
-    if name == "item by item":
+    """Which of the two; ``held_to_it`` sees that side by side nothing is left to the other."""
+    if request.param == "item by item":
         monkeypatch.setattr(lanes, "find", lambda *arguments: None)
-        return name
-    monkeypatch.setattr(lanes, "BY_ITEM", 2**40)
-    if "hands_over" not in request.fixturenames:
+    else:
+        monkeypatch.setattr(lanes, "BY_ITEM", 2**40)
+    return str(request.param)
 
-        def told(data: Any, options: Any, rejected: Any, warm: Any, items: Sequence[int]) -> Any:
-            assert not items, f"items {list(items)} are left to the other way"
-            return find.find(data, options, rejected, warm, items)
 
-        monkeypatch.setattr(solve, "find", told)
-    return name
+@pytest.fixture(autouse=True)
+def held_to_it(way: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if way == "item by item" or "hands_over" in request.fixturenames:
+        return
+
+    def told(*arguments: Any) -> Any:
+        *_, items = arguments
+        assert not items, f"items {list(items)} are left to the other way"
+        return find.find(*arguments)
+
+    monkeypatch.setattr(solve, "find", told)
