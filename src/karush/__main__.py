@@ -20,7 +20,7 @@ def report() -> dict[str, str]:
     facts["system"] = f"{platform.system()} {platform.machine()}"
     facts["devices"] = ", ".join(_devices())
     facts["threads"] = str(torch.get_num_threads())
-    facts["engines"] = f"cpu ({machine.lanes().W} lanes), torch"
+    facts["engines"] = f"cpu ({machine.lanes().W} lanes), sparse, torch"
     kept = machine.kept()
     facts["cache"] = "off" if kept is None else f"{len(kept)} files, {sum(kept) / 2**20:.1f} MiB"
     return facts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import weakref
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
@@ -17,6 +18,7 @@ import karush as kr
 from engine.problems import random_batch
 from karush.backends import direct
 from karush.backends.cpu import engine as cpu
+from karush.backends.cpu.outcome import Outcome, Rest
 
 F = torch.float64
 NAMES = ("Q", "p", "G", "h", "A", "b")
@@ -86,7 +88,7 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "directions without curvature, with rows": lambda: {
         "Q": (U[:, None] * U).expand(3, 4, 4), "p": U * torch.ones(3, 1, dtype=F), "G": U[None], "h": torch.tensor([-2.0], dtype=F),
     },
-    "more than lies together": lambda: arguments(1, 40, 30, 3),
+    "more than lies together": lambda: arguments(1, 60, 30, 3),
     "a diagonal matrix": lambda: {"Q": torch.eye(60, dtype=F), "p": torch.ones(60, dtype=F), "lb": torch.zeros(60, dtype=F)},
 }  # fmt: skip
 
@@ -188,10 +190,43 @@ def test_multipliers_of_no_bounds_have_a_gradient_of_zero() -> None:
         assert (gradient == 0).all()
 
 
-def test_who_keeps_a_solution_keeps_no_factor() -> None:
-    small, large = kr.solve_qp(**single()), kr.solve_qp(**{name: t[0] for name, t in arguments(1, 60, 30, 3).items()})
-    assert small.x.untyped_storage().nbytes() <= 8 * (cpu.PACKED + 60)
-    assert large.x.untyped_storage().nbytes() == 8 * 60
+def source(solution: kr.QPSolution) -> Rest:
+    """Where a solution that came by the short way has the rest of it."""
+    found: Rest = vars(solution)["_source"]
+    return found
+
+
+@pytest.mark.parametrize(("case", "together"), [("one problem", True), ("more than lies together", False), ("a batch", False)])
+def test_what_lies_together(case: str, together: bool) -> None:
+    solution = kr.solve_qp(**CASES[case]())
+    memories = [memory.untyped_storage() for memory in (solution.x, source(solution).outcome)]
+    assert (memories[0].data_ptr() == memories[1].data_ptr()) == together
+    assert memories[0].nbytes() <= 8 * (cpu.PACKED + 4) if together else memories[0].nbytes() == 8 * solution.x.numel()
+
+
+def test_who_keeps_a_solution_keeps_no_factor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is as large as Q, and dies with the graph; without one, it is never written down."""
+    factors: list[weakref.ref[Tensor] | None] = []
+    original = cpu.find
+
+    def told(*given: Any) -> Outcome:
+        outcome = original(*given)
+        factors.append(None if outcome.rest.factor is None else weakref.ref(outcome.rest.factor))
+        return outcome
+
+    monkeypatch.setattr(cpu, "find", told)
+    given = arguments(3, 60, 30, 3)
+    with torch.no_grad():
+        kr.solve_qp(**given)
+    solution = kr.solve_qp(**{name: tensor.requires_grad_() for name, tensor in given.items()})
+    none, factor = factors
+    assert none is None
+    assert source(solution).factor is None
+    assert factor is not None
+    assert factor() is not None
+    solution.x.sum().backward()
+    assert factor() is None
+    assert solution.residuals.worst.max() <= 1e-8
 
 
 def test_what_is_not_solved_goes_the_long_way(taken: list[bool]) -> None:

@@ -40,7 +40,7 @@ def test_a_large_batch_keeps_to_its_bytes(what: str, B: int, engine: str) -> Non
     run = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
-    assert found["bound"] / 3 < found["taken"] <= found["bound"], found  # below a third, the measurement would be empty
+    assert 0.7 * found["bound"] < found["taken"] <= found["bound"], found
     assert found["worst"] <= 1e-12
     assert found["spread"] > 0.01  # the items do differ
 

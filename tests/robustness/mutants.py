@@ -27,6 +27,7 @@ BLOCKS = "compiler/test_canonical.py::test_blocks_are_the_derivatives"
 SICK = "load/test_mates.py::test_a_sick_mate_changes_no_bit"
 RAYS = "engine/test_failures.py::test_infeasible"
 RESIDUALS = "robustness/test_residuals.py::test_every_component"
+SYSTEM = "sparse/test_side_by_side.py::test_what_is_kept_solves_the_optimality_system"
 
 MUTANTS = (
     # the derivative, in torch
@@ -113,6 +114,29 @@ MUTANTS = (
         "going = going & (error > ACCURATE[dtype] * first)",
         "going = going & (error > ACCURATE[dtype] * first).any()",
         "load/test_mates.py::test_a_mate_whose_refinement_takes_longer_changes_no_bit",
+    ),
+    # sparse matrices, side by side
+    Mutant(
+        "products of rows set apart are subtracted",
+        "backends/cpu/quasidefinite.py",
+        '_add(t, p, "given", given[entry], given[entry + 1], total, L, L)',
+        '_add(t, p, "given", given[entry], given[entry + 1], total, L, L, -1.0)',
+        SYSTEM,
+    ),
+    Mutant("sign of rows set apart", "backends/cpu/quasidefinite.py", "v[j] = -v[j]", "v[j] = v[j] * 1.0", SYSTEM),
+    Mutant(
+        "weights of inequalities count as fixed",
+        "backends/sparse/tables.py",
+        "np.bincount(target[s.W.rows[left] < s.k], minlength=len(row))",
+        "np.bincount(target[s.W.rows[left] >= 0], minlength=len(row))",
+        SYSTEM,
+    ),
+    Mutant(
+        "a start of other items",
+        "backends/data.py",
+        "WarmStart(*(part[items] for part in",
+        "WarmStart(*(part[: len(items)] for part in",
+        "sparse/test_side_by_side.py::test_the_starts_of_a_shuffled_batch",
     ),
     # sums over a batch
     Mutant(

@@ -67,6 +67,15 @@ def scattered(n: int, seed: int = 0) -> Model:
     return problem, values
 
 
+def batch(values: Values, B: int, seed: int = 0) -> Values:
+    """Values that differ by a tenth, from item to item."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: value * (1 + 0.1 * torch.rand(B, *value.shape, generator=generator, dtype=value.dtype))
+        for name, value in values.items()
+    }
+
+
 MODELS: dict[str, Callable[[], Model]] = {
     "factor portfolio": lambda: factor_portfolio(250, 12),
     "denoising": lambda: denoising(150),

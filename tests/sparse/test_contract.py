@@ -10,6 +10,7 @@ from torch import Tensor
 
 import karush as kr
 from sparse.models import factor_portfolio
+from sparse.ways import HANDS_OVER
 
 N = 120
 
@@ -63,6 +64,7 @@ def sick(kind: str, position: int) -> dict[str, Tensor]:
     return given
 
 
+@HANDS_OVER
 @pytest.mark.parametrize("position", [0, 2])
 @pytest.mark.parametrize("kind", ILLS)
 def test_an_item_that_fails_has_its_status_and_leaves_its_mates_alone(kind: str, position: int) -> None:
@@ -87,6 +89,7 @@ def test_an_item_that_fails_has_its_status_and_leaves_its_mates_alone(kind: str,
         assert torch.equal(leaf.grad[healthy], grad), name
 
 
+@HANDS_OVER
 @pytest.mark.parametrize("kind", ["infeasible rows", "infeasible total"])
 def test_rays_prove_infeasibility_on_the_data(kind: str) -> None:
     given = sick(kind, 1)
@@ -101,6 +104,7 @@ def test_rays_prove_infeasibility_on_the_data(kind: str) -> None:
         assert not ray.z[i].any()
 
 
+@HANDS_OVER
 def test_policies() -> None:
     given = sick("infeasible total", 1)
     with pytest.raises(kr.SolveError) as caught:
@@ -190,6 +194,7 @@ def test_the_gradient_of_a_flat_direction_is_bounded() -> None:
     assert int(solution.gradient_flags) & kr.GradientFlag.nonunique
 
 
+@HANDS_OVER
 def test_max_iter_is_the_most_that_an_item_takes() -> None:
     solution = layer(on_failure="return", max_iter=2)(values(2))
     assert int(solution.iterations.max()) <= 2

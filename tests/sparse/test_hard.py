@@ -14,6 +14,7 @@ import karush as kr
 from karush.backends.sparse import hard, tables
 from karush.backends.sparse.tables import Tables
 from sparse.models import scattered
+from sparse.ways import HANDS_OVER, SIDE_BY_SIDE
 
 F = torch.float64
 
@@ -66,6 +67,7 @@ def test_where_x_is_not_unique_a_large_model_gets_a_bounded_gradient(monkeypatch
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5 * np.abs(expected).max())
 
 
+@HANDS_OVER
 @pytest.mark.parametrize("scale", [1e60, 1e115])
 def test_numbers_that_overflow_are_no_reason_to_raise(scale: float) -> None:
     Q, G = torch.diag(torch.tensor([0.0, 1.0], dtype=F)), torch.tensor([[0.0, 0.0], [0.0, -1.0]], dtype=F)
@@ -74,6 +76,7 @@ def test_numbers_that_overflow_are_no_reason_to_raise(scale: float) -> None:
     assert not bool(solution.ok)
 
 
+@HANDS_OVER
 @pytest.mark.parametrize("far", [1e8, 1e12, 1e16, 1e20])
 def test_far_limits_change_nothing(far: float) -> None:
     Q, p, A = torch.eye(2, dtype=F), torch.tensor([-3.0, -3.0], dtype=F), torch.tensor([[1.0, 3.0]], dtype=F)
@@ -110,6 +113,7 @@ def test_batches_of_several_axes() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
+@SIDE_BY_SIDE
 def test_few_tables_are_remembered() -> None:
     """Products are megabytes: those of models that are gone are gone, forward and backward."""
     for n in range(30, 30 + 2 * tables.MADE):
