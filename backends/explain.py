@@ -357,7 +357,10 @@ def _remedies() -> tuple[str, ...]:
 def _engine(qp: ParamQP, options: Options, weights: bool) -> tuple[str, ...]:
     """Which engine is asked, why, and how much at a time. ``weights``: Q is constant and diagonal."""
     size, chosen = (qp.n, qp.m, qp.k), choice(qp, options)
-    dual, system = weights and dual_pays(qp.n, qp.m + qp.k), f"one {qp.n} x {qp.n} system per problem"
+    dual, system = (
+        weights and not options.batch_invariant and dual_pays(qp.n, qp.m + qp.k),
+        f"one {qp.n} x {qp.n} system per problem",
+    )
     # With batch_invariant it is decided once, for every batch.
     least = (1 if chosen.least <= FEW else math.inf) if options.batch_invariant else chosen.least
     sparse = _sparse_engine(qp, chosen, least) if chosen.sparse and least < math.inf else ()
