@@ -8,12 +8,13 @@ they wait for a mate; and what an item costs that needs another polish. So a sha
     triangular solves       2 n²                        both of them
     a product               2 n² by Q, 2 nK by W or W'
 
-    factor                  Cholesky + 2 nK + n²K       of Q + W'DW, its upper half: the weights, then K rows of n(n+1)/2 pairs
+    rows                    2 nr + n²r                  r of them, weighted, into Q + W'DW, its upper half: n(n+1)/2 pairs each
+    factor                  Cholesky + the m rows of G  those of A, whose weights stay, are there already
     residuals               Q x, W'w, W x
     step                    W't, solves, W dx           for a right-hand side
 
-    once                    Cholesky of Q, its symmetric half, and to equilibrate by PASSES sums of squares of rows and columns, of
-                            Q by rows only: 3 operations an entry; then 2 an entry to rescale
+    once                    Cholesky of Q, its symmetric half, the k rows of A, and to equilibrate by PASSES sums of squares of rows
+                            and columns, of Q by rows only: 3 operations an entry; then 2 an entry to rescale
     start                   factor, step
     iteration               residuals, factor, two steps; residuals once more where it ends
     polish                  factor; each refinement Q x, W x, W'w, solves, W u; a flat direction is looked for by two solves
@@ -39,9 +40,9 @@ def forward(n: int, m: int, k: int, iterations: float) -> float:
     K = m + k
     by_Q, by_W, solves = 2 * n * n, 2 * n * K, 2 * n * n
     cholesky = n * (n + 1) * (2 * n + 1) / 6
-    factor = cholesky + 2 * n * K + n * n * K
+    factor = cholesky + 2 * n * m + n * n * m
     residuals, step = by_Q + 2 * by_W, solves + 2 * by_W
-    once = cholesky + n * n + PASSES * (3 * n * n + 6 * n * K) + 2 * (n * n + n * K)
+    once = cholesky + n * n + 2 * n * k + n * n * k + PASSES * (3 * n * n + 6 * n * K) + 2 * (n * n + n * K)
     loop = factor + step + iterations * (residuals + factor + 2 * step) + residuals if m else 0
     refinements = REFINEMENTS if m else FROM_NOTHING
     polish = factor + refinements * (by_Q + solves + 3 * by_W) + 2 * solves

@@ -124,6 +124,7 @@ def test_few_tables_are_remembered() -> None:
     assert sum(type(held) is Tables for held in gc.get_objects()) <= tables.MADE + 1
 
 
+@HANDS_OVER
 def test_rows_that_agree_to_1e8_change_x_no_more_than_they_must() -> None:
     """A flow whose demands add up but for float32: x and gradients are those of demands that do, within that rounding."""
     generator = torch.Generator().manual_seed(0)
