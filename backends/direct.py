@@ -33,7 +33,7 @@ def solve(tensors: Sequence[Any], frame: Frame, options: Options, warm: WarmStar
     wanted = followed(tensors)
     outcome = cpu.find(tensors, frame, options, warm, wanted)
     if outcome.left:
-        return outcome if wanted or outcome.rest.places.B == 1 else None  # else without the factors
+        return outcome if wanted else None  # without the factors it cannot be gone on from
     known = Direct.apply(outcome, options, *tensors) if wanted else outcome.solution
     rest = outcome.rest
     return QPSolution.of(frame.names, known, rest if rest.factor is None else rest.without_factor)

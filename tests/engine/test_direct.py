@@ -308,3 +308,16 @@ def test_an_item_that_is_left_is_no_reason_to_solve_its_mates_again(monkeypatch:
         assert leaf.grad is not None
         assert torch.equal(leaf.grad.reshape(others[name].new_zeros(6, *leaf.shape[2:]).shape)[healthy], others[name].grad), name
         assert not leaf.grad.reshape(6, -1)[4].any()
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+@pytest.mark.parametrize(("B", "n"), [(1, 4), (1, 60), (3, 4), (3, 60)])
+def test_what_has_no_solution_takes_the_long_way_with_and_without_gradients(B: int, n: int, wanted: bool) -> None:
+    Q, p = torch.eye(n, dtype=F), torch.ones(B, n, dtype=F, requires_grad=wanted)
+    rows = torch.stack([torch.ones(n, dtype=F), -torch.ones(n, dtype=F)])
+    solution = kr.solve_qp(Q, p, rows, torch.tensor([-1.0, -1.0], dtype=F), on_failure="return")
+    assert solution.status.tolist() == [int(kr.Status.PRIMAL_INFEASIBLE)] * B
+    if wanted:
+        solution.x.sum().backward()
+        assert p.grad is not None
+        assert not p.grad.any()
