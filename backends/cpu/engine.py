@@ -30,11 +30,16 @@ from .threads import Work
 # Variables from which W problems side by side are slower than one after the other. Below, it takes W n / LARGE of them to pay.
 LARGE = 56
 LARGEST = 1000  # beyond, the blocked factorizations of torch's libraries win
-FLOPS_PER_NS = 50.0
+FLOPS_PER_NS = 50.0  # of native code by one thread with AVX-512; 23 to 61 are reached
 F = torch.float64
 PACKED = 2048  # doubles up to which one problem's results lie together: whoever keeps one of them keeps all
-RESULTS = solve.LEFT + 1 + 2 * len(solve.TENSORS)  # where their addresses begin
+# Places in the tables of ``solve`` and ``derivative``.
+RESULTS = solve.LEFT + 1 + 2 * len(solve.TENSORS)  # addresses of results, which end where attempts begin
 ATTEMPTS = solve.WORDS
+GIVEN = derivative.LOST + 1  # addresses of tensors, each with its stride; of them the factor, the point; then flags, and results
+KEPT, POINT = (GIVEN + 2 * derivative.TENSORS.index(name) for name in ("U", "x"))
+FLAGS = GIVEN + 2 * len(derivative.TENSORS)
+VECTORS, LOST, MATRICES = (FLAGS + 1 + derivative.RESULTS.index(name) for name in ("d_x", "lost", "dQ"))
 NO_NUMBERS = array("d", [0.0])
 
 
@@ -134,10 +139,10 @@ def find(tensors: Sequence[Any], frame: Frame, options: Options, warm: WarmStart
     dual = n > rows and not frame.own[0] and not invariant and is_dual(tensors[0].reshape(1, n, n), rows)
     ready = _solve(frame, eps, max_iter, invariant, dual, warm is not None, keep)
     table = ready.words[:]
-    held = _read(tensors, frame.B, table, solve.LEFT + 1)
+    held = read(tensors, frame.B, table, solve.LEFT + 1)
     if warm is not None:
         before = (warm.x, warm.y, warm.z, warm.z_lb, warm.z_ub)
-        held += _read(before, frame.B, table, solve.LEFT + 1 + 2 * len(tensors))
+        held += read(before, frame.B, table, solve.LEFT + 1 + 2 * len(tensors))
     if ready.packed:
         room = torch.empty_like(ready.likes[0])
         *solution, memory = room.unsafe_split_with_sizes(ready.parts, -1)
@@ -248,33 +253,35 @@ def derive(
     [d_x, l_y, l_z, l_w, dQ, dG, dA], d_x = -l_x, the last four None where they are not needed; and the items (B,) whose system is
     singular, None if there is none. ``needs``: for Q, G, A and l_w.
     """
-    B, first = frame.B, derivative.LOST + 1
+    B = frame.B
     ready = _derive(frame, options.batch_invariant, kept.dual, needs)
     table = ready.words[:]
     table.frombytes(bytes(8 * -(-B // 8)))  # behind all else, whether an item is lost
-    held = _read((*matrices, *gradients), B, table, first)
-    flags = first + 2 * len(derivative.TENSORS)
+    held = read((*matrices, *gradients), B, table, GIVEN)
     if isinstance(kept, Rest):
         memory, start = kept.factor_memory.data_ptr(), kept.places.start
         for i, name in enumerate(FACTOR):
-            table[first + 14 + 2 * i] = memory + start[name]
-        table[flags] = kept.outcome.data_ptr() + start["sure"]
+            table[KEPT + 2 * i] = memory + start[name]
+        table[FLAGS] = kept.outcome.data_ptr() + start["sure"]
     else:
-        held += _read(kept[:5], B, table, first + 14)
-        table[flags] = kept.ok.data_ptr()
-    held += _read(point, B, table, first + 24)
+        held += read(kept[: len(FACTOR)], B, table, KEPT)
+        table[FLAGS] = kept.ok.data_ptr()
+    held += read(point, B, table, POINT)
     made = [None if one is None else ready.empty(one) for one in ready.likes]
-    table[flags + 1 : flags + 5] = array("q", [0 if one is None else one.data_ptr() for one in made[:4]])
-    table[flags + 6 : flags + 9] = array("q", [0 if one is None else one.data_ptr() for one in made[4:]])
-    table[flags + 5] = table.buffer_info()[0] + 8 * derivative.WORDS
+    table[VECTORS:LOST] = array("q", [0 if one is None else one.data_ptr() for one in made[:4]])
+    table[MATRICES : MATRICES + 3] = array("q", [0 if one is None else one.data_ptr() for one in made[4:]])
+    table[LOST] = table.buffer_info()[0] + 8 * derivative.WORDS
     threads.run(ready.work, table, NO_NUMBERS)
     del held
     lost = torch.frombuffer(table, dtype=torch.bool, count=B, offset=8 * derivative.WORDS) if table[derivative.LOST] else None
     return made, lost
 
 
-def _read(tensors: Sequence[Tensor | None], B: int, table: array[int], first: int) -> list[Tensor]:
-    """Say where tensors begin. What is not laid out problem by problem is copied; the list keeps the copies alive."""
+def read(tensors: Sequence[Tensor | None], B: int, table: array[int], first: int) -> list[Tensor]:
+    """Say from place ``first`` on where tensors begin; strides are there. What is not laid out problem by problem is copied.
+
+    The list keeps the copies alive.
+    """
     copies = []
     for place, tensor in enumerate(tensors):
         if tensor is None:

@@ -19,7 +19,7 @@ from ..found import Found
 _DOUBLE, _INT, _FLAG = torch.float64, torch.int32, torch.bool
 OUTCOME = {"scaled": _DOUBLE, "absolute": _DOUBLE, "iterations": _INT, "sure": _FLAG, "rows": _FLAG, "lower": _FLAG, "upper": _FLAG}
 FACTOR = {"U": _DOUBLE, "scale": _DOUBLE, "weight": _DOUBLE, "unit": _DOUBLE, "flat": _DOUBLE}
-_NONE, _NOWHERE = torch.zeros((), dtype=_DOUBLE, device="cpu"), torch.zeros((), dtype=_FLAG, device="cpu")
+_NOWHERE = torch.zeros((), dtype=_FLAG, device="cpu")
 
 
 class Places(NamedTuple):
@@ -156,7 +156,7 @@ class Outcome(NamedTuple):
         rays = tuple(torch.zeros_like(part) for part in (x, y, z, x, x))
         iterations, scaled, absolute, rows = (rest.part(name) for name in ("iterations", "scaled", "absolute", "rows"))
         status, held = torch.zeros(batch, dtype=torch.int8, device="cpu"), rest.held
-        if rest.places.B == 1:
+        if rest.places.B == 1:  # whose flag is not written if it is not solved, and may lie in memory that nobody cleared
             held = held._replace(ok=torch.full(batch, not self.left, device="cpu"))
         outcome = status, iterations, scaled, absolute, rows
         return Found(*(x, y, z, z_lb, z_ub, s, *outcome, *rays, *held)), self.left

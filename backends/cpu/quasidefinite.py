@@ -44,7 +44,7 @@ class Quasidefinite:
         self.good: Array = memory.array(1)
 
     def begin(self, t: Lanes, k: Index, D: Array) -> None:
-        """Q and the first k rows, whose weights stay as they are now: they are summed up once."""
+        """Q and the first k rows, whose weights stay as they are now: they are summed up once. The tables know k."""
         self.W.weighted(t, D, self.weighted)
         t.call(begin, _address(self.places), self.Q.values, self.weighted, self.W.values, self.begun)
 

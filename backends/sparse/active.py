@@ -198,12 +198,10 @@ def _refined(item: Item, held: Held, right_x: Floats, right_w: Floats) -> tuple[
 
 
 def _singular_part(held: Held, u_x: Floats, u_w: Floats) -> tuple[Floats, Floats]:
-    """The part of a solution along flat directions and dependent rows: ``unmatched`` of R u is R times it."""
-    r_x, r_w = held.rho * u_x / held.d**2, -held.delta * u_w / held.e**2
-    for _ in range(FILTERS):
-        u_x, u_w = held.apply(r_x, r_w)
-        r_x, r_w = held.rho * u_x / held.d**2, -held.delta * u_w / held.e**2
-    return u_x, u_w
+    """The part of a solution along flat directions and dependent rows: of R u, R times that is ``unmatched``."""
+    R_x, R_w = held.rho / held.d**2, -held.delta / held.e**2
+    lost_x, lost_w = unmatched(held, R_x * u_x, R_w * u_w)
+    return lost_x / R_x, lost_w / R_w
 
 
 def unmatched(held: Held, r_x: Floats, r_w: Floats) -> tuple[Floats, Floats]:

@@ -17,6 +17,7 @@ from ...canon.blocks import Block
 from ...canon.factors import Fixed
 from ...canon.param_qp import ParamQP
 from .. import batching
+from ..adjoint import dual_level
 from ..failure import InputError, input_error
 from ..options import Options
 from ..plan import plan_of
@@ -105,7 +106,7 @@ def dense_or_error(qp: ParamQP, what: str) -> None:
 def asked(qp: ParamQP, options: Options, like: Tensor, batch: int) -> bool:
     """Whether a call for so many problems goes to the sparse engine. Raises InputError as ``serves`` does."""
     if options.backend == "auto":
-        size = FEW if options.batch_invariant else batch
+        size = FEW if options.batch_invariant else max(batch, 1)  # an empty batch is as large as its matrices
         if size * costs.dense(qp.n, qp.m + qp.k) <= costs.PER_CALL or size < choice(qp, options).least:
             return False
     return serves(choice(qp, options), options, like)
@@ -131,7 +132,7 @@ def _hindrance(options: Options, like: Tensor) -> InputError | None:
         return input_error("I08", f"the sparse engine does not run on {like.device.type}", why, mend, label="")
     if options.smoothing:
         return input_error("I13", "option smoothing: not with the sparse engine", why, "leave smoothing at 0", at=("smoothing",))
-    if batching.transformed() or getattr(torch.autograd.forward_ad, "_current_level", 0) >= 0:
+    if batching.transformed() or dual_level():
         mend = "pass a batch instead of mapping over it, and differentiate by backward or torch.autograd.grad"
         return input_error("I13", "torch.func and forward mode do not reach the sparse engine", why, mend, label="")
     return None

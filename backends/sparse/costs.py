@@ -13,24 +13,25 @@ from .symbolic import Analysis
 
 ITERATIONS = 12
 PER_CALL = 2e5  # that a sparse call takes more than a dense one, forward and backward
+BY_ITEM = 6e6  # that a sparse problem takes by itself, however small: Python's calls
 LANES = 8
 
 
 def dense(n: int, rows: int) -> float:
-    """Dense matrices, of a problem among others."""
+    """A problem with dense matrices, among others."""
     return ITERATIONS * (0.033 * (rows * n**2 / 2 + n**3 / 6) + 0.6 * n * (n + rows))
 
 
 def together(products: int, entries: int) -> float:
-    """Of a sparse problem among others. ``entries``: of Q, G, A and of L."""
+    """A sparse problem among others. ``entries``: of Q, G, A and of L."""
     return ITERATIONS * (0.33 * products + 1.8 * entries)
 
 
 def block(products: int, rows: int) -> float:
-    """Of all lanes at once. ``rows``: n + m + k; vectors as long as that weigh most where many lie in few entries."""
+    """All lanes at once. ``rows``: n + m + k, each of them worth twenty products for what is done to vectors."""
     return LANES * ITERATIONS * 0.33 * (products + 20 * rows)
 
 
 def alone(analysis: Analysis) -> float:
-    """Of a sparse problem by itself."""
-    return ITERATIONS * (analysis.flops / 5 + 4 * analysis.stored) + 6e6
+    """A sparse problem by itself."""
+    return ITERATIONS * (analysis.flops / 5 + 4 * analysis.stored) + BY_ITEM

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..cpu import derivative, machine, solve, threads
-from ..cpu.engine import NO_NUMBERS, attempts
+from ..cpu.engine import NO_NUMBERS, attempts, read
 from ..cpu.patterned import Places
 from ..cpu.problem import SPARSE, Sizes
 from ..cpu.threads import Work
@@ -26,8 +26,6 @@ from . import costs
 from .data import SparseData
 from .symbolic import address
 from .tables import Tables, counted, tables
-
-LEAST_ALONE = 8e6  # nanoseconds that a sparse problem takes by itself, however small
 
 
 @dataclass(frozen=True)
@@ -64,14 +62,15 @@ def find(data: SparseData, options: Options, warm: WarmStart | None, keep: bool)
     rows, at_lower, at_upper = (torch.zeros((B, size), dtype=flags, device="cpu") for size in (m, n, n))
     solution, marks = (x, y, z, z_lb, z_ub, s, scaled, absolute, taken, proved), (rows, at_lower, at_upper)
 
-    words = [B, m, k, lower, upper, address(at.words), 0]
     before = (None,) * 5 if warm is None else (warm.x, warm.y, warm.z, warm.z_lb, warm.z_ub)
-    held = _addressed((data.Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub, *before), words)
+    given = data.Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub, *before
+    words = [B, m, k, lower, upper, address(at.words), 0, *_strides(given)]
     words += [result.data_ptr() for result in solution]
     words += [part.data_ptr() for part in factor] or [0] * 5
     words += [mark.data_ptr() for mark in marks]
     tried, numbers = attempts(options.tolerance(data.p.dtype), options.max_iter, m + lower + upper > 0, warm is not None)
     table = array("q", words + tried)
+    held = read(given, B, table, solve.LEFT + 1)
     # The steps are the same side by side or alone, and so is their rounding.
     shape = machine.alone() if B == 1 else machine.lanes()
     threads.run(_work("solve_sparse", at.places, at.products, shape, B, m, k, lower, upper), table, numbers)
@@ -93,37 +92,29 @@ def derive(data: SparseData, kept: Kept, r: Sequence[Tensor]) -> tuple[tuple[Ten
     empty = data.p.new_empty
     d_x, l_y, l_z, l_w = (empty((B, size)) for size in (n, k, m, n))
     lost = torch.zeros(B, dtype=torch.bool, device="cpu")
-    words = [B, m, k, address(at.words), 0]
-    nothing = (None, None, None)  # x, y, z: the gradients of matrices are made elsewhere
-    held = _addressed((data.Q, data.G, data.A, *r, *kept.factor, *nothing), words)
-    words += [result.data_ptr() for result in (kept.proved, d_x, l_y, l_z, l_w, lost)] + [0, 0, 0]
-    threads.run(_work("derivative_sparse", at.places, at.products, kept.shape, B, m, k, 0, 0), array("q", words), NO_NUMBERS)
+    given = data.Q, data.G, data.A, *r, *kept.factor, None, None, None  # x, y, z: gradients of matrices are made elsewhere
+    results = kept.proved, d_x, l_y, l_z, l_w, lost
+    words = [B, m, k, address(at.words), 0, *_strides(given), *(result.data_ptr() for result in results), 0, 0, 0]
+    table = array("q", words)
+    held = read(given, B, table, derivative.LOST + 1)
+    threads.run(_work("derivative_sparse", at.places, at.products, kept.shape, B, m, k, 0, 0), table, NO_NUMBERS)
     del held
     return (d_x.neg_(), l_y, l_z, l_w), lost
 
 
-def _addressed(tensors: Sequence[Tensor | None], words: list[int]) -> list[Tensor]:
-    """Append where each tensor begins, and the doubles from one problem to the next; 0 and 0 for None.
-
-    What is not laid out problem by problem is copied; the list keeps the copies alive.
-    """
-    copies = []
+def _strides(tensors: Sequence[Tensor | None]) -> list[int]:
+    """Room for the address of each tensor, and the doubles from one problem to the next."""
+    words = []
     for tensor in tensors:
-        if tensor is None:
-            words += 0, 0
-            continue
-        if tensor.is_neg() or not tensor.is_contiguous():  # a view that promises minus what its memory holds, or one of few rows
-            tensor = (tensor[:1] if tensor.stride(0) == 0 else tensor).resolve_neg().contiguous()
-            copies.append(tensor)
-        words += tensor.data_ptr(), tensor.stride(0) if tensor.shape[0] > 1 else 0
-    return copies
+        words += [0, tensor.shape[1] if tensor is not None and len(tensor) > 1 else 0]
+    return words
 
 
 def _pays(data: SparseData, options: Options) -> bool:
     """Whether so many problems are faster together than one by one."""
     if options.batch_invariant or not data.batch:
         return data.batch > 0
-    rows, most = sum(data.sizes), data.batch * LEAST_ALONE
+    rows, most = sum(data.sizes), data.batch * costs.BY_ITEM
     if costs.block(0, rows) > most:  # whatever the pattern
         return False
     system = counted(data.structure)

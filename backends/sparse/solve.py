@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from ..adjoint import followed
 from ..data import Active as ActiveSet
 from ..data import QPSolution, Ray, Residuals, WarmStart, mapped
 from ..failure import SolveError
@@ -50,8 +51,7 @@ def _solve(data: SparseData, options: Options, rejected: Tensor | None, warm_sta
         data = data.regularized(options.regularize)
     held: list[QPSolution] = []
     tensors = (data.Q, data.p, data.G, data.h, data.A, data.b, data.lb, data.ub)
-    keep = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
-    x, y, z, z_lb, z_ub, s = Solve.apply(held, data.structure, options, rejected, warm_start, keep, *tensors)
+    x, y, z, z_lb, z_ub, s = Solve.apply(held, data.structure, options, rejected, warm_start, followed(tensors), *tensors)
     solution = replace(held[0], x=x, y=y, z=z, z_lb=z_lb, z_ub=z_ub, s=s)
     if options.on_failure != "nan":
         return solution

@@ -125,8 +125,7 @@ def _tables(s: Structure, system: System) -> Tables:
     by_row = below[np.argsort(row[below], kind="stable")]
     arrays = {
         "apart": np.flatnonzero(apart), "order": order, "sign": signs, "column_ends": ends, "unknown": order[row], "value": value,
-        "L_ends": np.searchsorted(row[by_row], np.arange(N + 1)), "L_source": by_row,
-        "onwards": onwards,
+        "onwards": onwards, "L_ends": np.searchsorted(row[by_row], np.arange(N + 1)), "L_source": by_row,
         "L_columns": order[np.repeat(np.arange(N), count)[by_row]],
     }  # fmt: skip
     for name, parts in (("folded", folded), ("taken", taken), ("given", given)):

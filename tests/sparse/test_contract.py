@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import karush as kr
+from karush.backends.sparse.data import SparseData
 from sparse.models import factor_portfolio
 from sparse.ways import HANDS_OVER
 
@@ -199,3 +200,10 @@ def test_max_iter_is_the_most_that_an_item_takes() -> None:
     solution = layer(on_failure="return", max_iter=2)(values(2))
     assert int(solution.iterations.max()) <= 2
     assert set(solution.status.tolist()) <= {int(kr.Status.SOLVED), int(kr.Status.MAX_ITERATIONS)}
+
+
+def test_an_empty_batch_of_an_enormous_model_makes_no_dense_matrices() -> None:
+    x, c = kr.Variable(9000, name="x"), kr.Parameter(9000, name="c")
+    solution = kr.compile(kr.Problem(kr.Minimize(kr.sum_squares(x - c)), [x[1:] - x[:-1] <= 1]))(c=torch.zeros(0, 9000).double())
+    assert isinstance(solution.data, SparseData)
+    assert solution["x"].shape == (0, 9000)
