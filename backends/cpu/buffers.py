@@ -50,7 +50,10 @@ def _taken(size: int) -> NDArray[np.float64] | None:
         if not kept:
             return None
         _held -= 8 * size
-        return kept.pop()
+        memory = kept.pop()
+        if not kept:
+            del _free[size]
+        return memory
 
 
 def _back(memory: NDArray[np.float64]) -> None:

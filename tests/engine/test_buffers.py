@@ -60,6 +60,21 @@ def test_no_more_is_kept_than_said() -> None:
     assert list(buffers._free) == [3 * ENTRIES]  # what is too large is not kept, and pushes nothing out
 
 
+def test_what_is_taken_again_is_not_counted_among_what_is_kept() -> None:
+    """A size of which all pieces are in use has none to give when others become too many."""
+    for size in (ENTRIES, 2 * ENTRIES):
+        buffers.empty(buffers.like((size,)))  # gone at once: kept, and taken again below
+    used = [buffers.empty(buffers.like((size,))) for size in (ENTRIES, 2 * ENTRIES)]
+    many = [buffers.empty(buffers.like((buffers.KEPT // 24,))) for _ in range(5)]
+    del many
+    gc.collect()
+    assert buffers._held == sum(8 * size * len(pieces) for size, pieces in buffers._free.items())
+    assert buffers.KEPT / 2 < buffers._held <= buffers.KEPT
+    del used
+    gc.collect()
+    assert buffers._held == sum(8 * size * len(pieces) for size, pieces in buffers._free.items()) <= buffers.KEPT
+
+
 def test_many_threads() -> None:
     def work(number: int) -> bool:
         right = True
