@@ -303,6 +303,10 @@ def _bound(name: str, value: Any, reference: Tensor) -> Tensor:
     """A bound as a tensor; a number takes the dtype of Q, and one number bounds every variable."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = torch.tensor(float(value), dtype=reference.dtype, device=reference.device)
+    if not isinstance(value, Tensor):
+        title = f"argument {name}: expected a tensor or a number, got {type(value).__name__}"
+        mend = f"write {name}=0.0, or pass a tensor with an entry for each variable"
+        raise input_error("I09", title, "a bound is a tensor, or one number for every variable", mend, at=_at(name))
     checked = _checked(name, value)
     return checked if checked.dim() else checked.expand(reference.shape[-1:])
 

@@ -109,3 +109,11 @@ def test_a_diagonal_in_a_batch_has_the_bits_of_one_alone(shared: bool) -> None:
     for i in range(4):
         alone = kr.solve_qp(Q[0] if shared else Q[i], *(part[i] for part in blocks[1:]), batch_invariant=True)
         assert torch.equal(whole.x[i], alone.x)
+
+
+@pytest.mark.parametrize("bound", ["0", True, [0.0]])
+def test_what_is_no_bound_is_told_what_is_one(bound: Any) -> None:
+    Q, p, *_ = problem()
+    with pytest.raises(kr.InputError, match="argument lb: expected a tensor or a number") as caught:
+        kr.solve_qp(Q, p, lb=bound)
+    assert "write lb=0.0" in str(caught.value)
